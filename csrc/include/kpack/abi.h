@@ -142,10 +142,10 @@ typedef struct kpk_abi_overload {
 
 /* The byte that a type code contributes to a call signature: all integers are alike (they convert,
  * with a range check), and so are all floating scalars; pointers differ by element type. */
-#define KPK_CLASS(type)                                          \
-  ((uint8_t)(((type) & KPK_POINTER)                    ? (type)  \
-             : ((type) >= KPK_I1 && (type) <= KPK_U64) ? KPK_I64 \
-             : ((type) >= KPK_FP16 && (type) <= KPK_FP8E4B15) ? KPK_FP64 : (type)))
+#define KPK_CLASS(type)                                                        \
+  ((uint8_t)((((type) & KPK_POINTER) != 0)                         ? (int)(type) \
+             : ((type) >= KPK_I1 && (type) <= KPK_U64)           ? (int)KPK_I64 \
+             : ((type) >= KPK_FP16 && (type) <= KPK_FP8E4B15) ? (int)KPK_FP64 : (int)(type)))
 /* The signature is FNV-1a, 64 bits, over KPK_CLASS of each parameter in call order. */
 #define KPK_SIGNATURE_SEED UINT64_C(0xcbf29ce484222325)
 #define KPK_SIGNATURE_PRIME UINT64_C(0x100000001b3)

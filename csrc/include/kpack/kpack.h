@@ -101,7 +101,8 @@ KPK_API int kpk_device_count(int32_t vendor);
 KPK_API const char *kpk_device_arch(kpk_device device);
 
 /* Use the dry driver from now on: everything but the driver call happens, for a device of `arch`, and
- * each launch returns KPK_DRY, or KPK_OK if `succeed` is not 0. `arch` null: the real drivers again.
+ * each launch returns KPK_DRY, or KPK_OK if `succeed` is not 0. `arch` null: the real drivers again; ""
+ * the first target that a kernel has. Not while other threads launch.
  * The environment says the same with KPACK_DRIVER=dry:gfx90a (KPACK_DRIVER=dry: the first target a
  * kernel has). */
 KPK_API kpk_status kpk_use_dry_driver(const char *arch, int succeed);
@@ -124,6 +125,13 @@ KPK_API size_t kpk_kernel_prototype(const kpk_kernel *kernel, char *text, size_t
 /* Forgets and unloads all that the runtime loaded for this kernel, on all devices. No launch of it may
  * be under way. */
 KPK_API kpk_status kpk_unload(const kpk_kernel *kernel);
+
+/* The records of all packs in the executable or shared object that holds this call; both null if it has
+ * none. They are inline, weak and hidden because a linker gives each output file its own bounds. */
+extern const kpk_abi_record __start_kpack_packs[] __attribute__((weak, visibility("hidden")));
+extern const kpk_abi_record __stop_kpack_packs[] __attribute__((weak, visibility("hidden")));
+static inline const kpk_abi_record *kpk_linked_begin(void) { return __start_kpack_packs; }
+static inline const kpk_abi_record *kpk_linked_end(void) { return __stop_kpack_packs; }
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,303 @@
+// kpack._runtime: turns Python's values into those of the C API and forwards them. No logic, no policy: what a
+// value may be is the runtime's to say, what a status becomes is kpack/runtime.py's.
+#include <kpack/kpack.h>
+#include <pybind11/pybind11.h>
+
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "library.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// What has no kpk_status: a value that is none of the kinds a call takes, a file that does not open.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+std::string type_of(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// ---- element types
+
+struct NamedType {
+  const char *name;
+  uint8_t type;
+};
+
+// As str() of a dtype of torch ("torch." cut off), numpy, ml_dtypes and kpack has them.
+constexpr NamedType kDtypes[] = {
+    {"bool", KPK_I1},
+    {"int8", KPK_I8},
+    {"int16", KPK_I16},
+    {"int32", KPK_I32},
+    {"int64", KPK_I64},
+    {"uint8", KPK_U8},
+    {"uint16", KPK_U16},
+    {"uint32", KPK_U32},
+    {"uint64", KPK_U64},
+    {"float16", KPK_FP16},
+    {"bfloat16", KPK_BF16},
+    {"float32", KPK_FP32},
+    {"float64", KPK_FP64},
+    {"float8_e4m3fn", KPK_FP8E4NV},
+    {"float8_e5m2", KPK_FP8E5},
+    {"float8_e4m3fnuz", KPK_FP8E4B8},
+    {"float8_e5m2fnuz", KPK_FP8E5B16},
+};
+
+// As the type string of __cuda_array_interface__ has them, byte order cut off.
+constexpr NamedType kTypestrs[] = {
+    {"b1", KPK_I1},  {"i1", KPK_I8},  {"i2", KPK_I16}, {"i4", KPK_I32},  {"i8", KPK_I64},  {"u1", KPK_U8},
+    {"u2", KPK_U16}, {"u4", KPK_U32}, {"u8", KPK_U64}, {"f2", KPK_FP16}, {"f4", KPK_FP32}, {"f8", KPK_FP64},
+};
+
+template <size_t N>
+std::optional<uint8_t> find(const NamedType (&table)[N], const char *name) {
+  for (const NamedType &row : table) {
+    if (std::strcmp(row.name, name) == 0) return row.type;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint8_t> dtype_code(py::handle dtype) {
+  // str() costs more than the rest of a conversion; dtypes are few and live for ever. Leaked: a static object
+  // would be released after the interpreter is gone.
+  static py::dict &known = *new py::dict();
+  if (PyObject *code = PyDict_GetItemWithError(known.ptr(), dtype.ptr())) {
+    return static_cast<uint8_t>(PyLong_AsLong(code));
+  }
+  PyErr_Clear();  // not hashable: then it is no dtype either, as the table will say
+  const std::string name = py::str(dtype);
+  const std::optional<uint8_t> code = find(kDtypes, name.c_str() + name.rfind('.') + 1);
+  if (code) known[dtype] = *code;
+  return code;
+}
+
+// ---- values of a call
+
+// The arguments of one call, and what has to live until it has been made.
+struct Arguments {
+  std::vector<kpk_arg> values;
+  std::vector<py::object> alive;
+};
+
+kpk_arg value(uint8_t type, uint64_t bits, uint8_t flags = 0) { return {bits, type, flags, 0, 0}; }
+
+kpk_arg pointer(uint8_t element, uint64_t address, bool read_only = false) {
+  return value(static_cast<uint8_t>(KPK_POINTER | element), address, read_only ? KPK_PARAM_CONST : 0);
+}
+
+kpk_arg from_integer(py::handle object) {
+  int overflow = 0;
+  const long long number = PyLong_AsLongLongAndOverflow(object.ptr(), &overflow);
+  if (overflow == 0) return value(KPK_I64, static_cast<uint64_t>(number));
+  const unsigned long long large = PyLong_AsUnsignedLongLong(object.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw Error("expected an integer of 64 bits, got " + std::string(py::str(object)));
+  }
+  return value(KPK_U64, large);
+}
+
+kpk_arg from_float(double number) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &number, sizeof bits);
+  return value(KPK_FP64, bits);
+}
+
+kpk_arg from_text(py::handle object) {
+  const char *text = PyUnicode_AsUTF8(object.ptr());  // lives as long as the object
+  if (text == nullptr) throw py::error_already_set();
+  return value(KPK_STRING, reinterpret_cast<uintptr_t>(text));
+}
+
+// torch.Tensor, and what looks like one.
+kpk_arg from_data_ptr(py::handle object, py::handle data_ptr) {
+  const py::object dtype = py::getattr(object, "dtype", py::none());
+  const std::optional<uint8_t> type = dtype_code(dtype);
+  if (!type) throw Error("expected a tensor of a type that Triton has, got " + std::string(py::str(dtype)));
+  return pointer(*type, data_ptr().cast<uint64_t>());
+}
+
+kpk_arg from_cuda_array(const py::dict &interface) {
+  const std::string typestr = py::str(interface["typestr"]);
+  const std::optional<uint8_t> type = find(kTypestrs, typestr.empty() ? "" : typestr.c_str() + 1);
+  if (!type) throw Error("expected an array of a type that Triton has, got typestr '" + typestr + "'");
+  const py::tuple data = interface["data"];
+  return pointer(*type, data[0].is_none() ? 0 : data[0].cast<uint64_t>(), data[1].cast<bool>());
+}
+
+// ---- DLPack, as its specification lays the structs out: the part that is read here
+
+constexpr int kDLCuda = 2, kDLRocm = 10;
+
+struct DLTensor {
+  void *data;
+  int32_t device_type, device_id;
+  int32_t ndim;
+  uint8_t code, bits;
+  uint16_t lanes;
+  int64_t *shape, *strides;
+  uint64_t byte_offset;
+};
+
+std::optional<uint8_t> dlpack_type(const DLTensor &tensor) {
+  constexpr NamedType table[] = {
+      {"0:8", KPK_I8},        {"0:16", KPK_I16},     {"0:32", KPK_I32},     {"0:64", KPK_I64},
+      {"1:8", KPK_U8},        {"1:16", KPK_U16},     {"1:32", KPK_U32},     {"1:64", KPK_U64},
+      {"2:16", KPK_FP16},     {"2:32", KPK_FP32},    {"2:64", KPK_FP64},    {"4:16", KPK_BF16},
+      {"6:8", KPK_I1},        {"10:8", KPK_FP8E4NV}, {"11:8", KPK_FP8E4B8}, {"12:8", KPK_FP8E5},
+      {"13:8", KPK_FP8E5B16},
+  };
+  const std::string name = std::to_string(tensor.code) + ":" + std::to_string(tensor.bits);
+  return tensor.lanes == 1 ? find(table, name.c_str()) : std::nullopt;
+}
+
+// What a producer is asked to wait with: the stream as DLPack counts, where CUDA's default stream is 1.
+py::object dlpack_stream(py::handle object, const void *stream) {
+  const int device = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>();
+  if (device != kDLCuda && device != kDLRocm) return py::none();
+  return py::int_(stream == nullptr && device == kDLCuda ? 1 : reinterpret_cast<uintptr_t>(stream));
+}
+
+kpk_arg from_dlpack(py::handle object, const void *stream, Arguments *call) {
+  const py::object capsule = object.attr("__dlpack__")(py::arg("stream") = dlpack_stream(object, stream));
+  // Only borrowed: a capsule that nobody has renamed gives its tensor back when it goes.
+  void *managed = PyCapsule_GetPointer(capsule.ptr(), "dltensor");
+  if (managed == nullptr) throw py::error_already_set();
+  call->alive.push_back(capsule);
+  const DLTensor &tensor = *static_cast<const DLTensor *>(managed);  // the first field of DLManagedTensor
+  const std::optional<uint8_t> type = dlpack_type(tensor);
+  if (!type) {
+    throw Error("expected a DLPack tensor of a type that Triton has, got code " +
+                std::to_string(tensor.code) + ", " + std::to_string(tensor.bits) + " bits, " +
+                std::to_string(tensor.lanes) + " lanes");
+  }
+  return pointer(*type, reinterpret_cast<uintptr_t>(tensor.data) + tensor.byte_offset);
+}
+
+// ---- any value
+
+kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
+  PyObject *raw = object.ptr();
+  if (PyBool_Check(raw)) return value(KPK_I1, raw == Py_True);
+  if (PyLong_Check(raw)) return from_integer(object);
+  if (PyFloat_Check(raw)) return from_float(PyFloat_AS_DOUBLE(raw));
+  if (raw == Py_None) return value(KPK_NONE, 0);
+  if (PyUnicode_Check(raw)) return from_text(object);
+  if (const py::object data_ptr = py::getattr(object, "data_ptr", py::none()); !data_ptr.is_none()) {
+    return from_data_ptr(object, data_ptr);
+  }
+  if (py::hasattr(object, "__cuda_array_interface__")) {
+    return from_cuda_array(object.attr("__cuda_array_interface__"));
+  }
+  if (py::hasattr(object, "__dlpack__")) return from_dlpack(object, stream, call);
+  if (PyIndex_Check(raw)) {  // numpy's integers; after DLPack, since numpy's arrays say they are one too
+    return from_integer(py::object(object.attr("__index__")()));
+  }
+  if (py::hasattr(object, "__float__")) return from_float(py::float_(object.cast<py::object>()));
+  if (const std::optional<uint8_t> type = dtype_code(object)) return value(KPK_DTYPE, *type);
+  throw Error("expected a tensor, a number, a string, a dtype or None, got " + type_of(object));
+}
+
+void *stream_handle(py::handle stream) {
+  if (stream.is_none()) return nullptr;
+  py::object handle = py::reinterpret_borrow<py::object>(stream);
+  if (py::hasattr(stream, "cuda_stream")) {
+    handle = stream.attr("cuda_stream");  // torch, on AMD too
+  } else if (py::hasattr(stream, "__cuda_stream__")) {
+    handle = stream.attr("__cuda_stream__");  // (version, handle); a method since version 0
+    if (PyCallable_Check(handle.ptr())) handle = handle();
+    handle = handle.cast<py::tuple>()[1];
+  }
+  if (!PyIndex_Check(handle.ptr())) {
+    throw Error("stream: expected an integer, an object with cuda_stream or __cuda_stream__, or None, got " +
+                type_of(stream));
+  }
+  return reinterpret_cast<void *>(handle.cast<uintptr_t>());
+}
+
+// ---- kernels and packs
+
+struct Kernel {
+  const kpk_kernel *kernel;
+};
+
+std::string prototype(const Kernel &self) {
+  std::string text(kpk_kernel_prototype(self.kernel, nullptr, 0) + 1, '\0');
+  text.resize(kpk_kernel_prototype(self.kernel, text.data(), text.size()));
+  return text;
+}
+
+int launch(const Kernel &self, const py::tuple &args, py::handle stream) {
+  const kpk_stream on = {stream_handle(stream), KPK_VENDOR_ANY, 0};
+  Arguments call;
+  call.values.reserve(args.size());
+  for (size_t i = 0; i < args.size(); ++i) {
+    try {
+      call.values.push_back(convert(args[i], on.handle, &call));
+    } catch (const Error &error) {
+      throw Error(std::string(kpk_kernel_name(self.kernel)) + ": argument " + std::to_string(i + 1) + ": " +
+                  error.what());
+    }
+  }
+  const py::gil_scoped_release released;
+  return kpk_launch(self.kernel, on, call.values.data(), static_cast<uint32_t>(call.values.size()), 0);
+}
+
+// The kernels of the pack behind entry symbol `symbol`, or None if the library does not export it.
+py::object kernels(void *library, const std::string &symbol) {
+  const void *record = kpk::library_symbol(library, symbol.c_str());
+  if (record == nullptr) return py::none();
+  const kpk_pack *pack = kpk_pack_of(static_cast<const kpk_abi_record *>(record));
+  if (pack == nullptr) throw Error(kpk_message());
+  py::list found;
+  for (uint32_t i = 0; i < kpk_pack_size(pack); ++i) {
+    const kpk_kernel *kernel = kpk_pack_kernel(pack, i);
+    if (kernel == nullptr) throw Error(kpk_message());
+    found.append(Kernel{kernel});
+  }
+  return found;
+}
+
+// A shared object, never closed: kernels that it has launched may still be running.
+struct Library {
+  void *handle;
+};
+
+Library open(const std::string &path) {
+  const char *error = nullptr;
+  void *handle = kpk::library_open(path.c_str(), &error);
+  if (handle == nullptr) throw Error(error == nullptr ? "does not open" : error);
+  return {handle};
+}
+
+int use_dry_driver(const std::optional<std::string> &arch, bool succeed) {
+  return kpk_use_dry_driver(arch ? arch->c_str() : nullptr, succeed ? 1 : 0);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_runtime, module) {
+  py::register_exception<Error>(module, "Error");
+  module.attr("OK") = static_cast<int>(KPK_OK);
+  module.attr("DRY") = static_cast<int>(KPK_DRY);
+  module.attr("ERROR_ARGUMENT") = static_cast<int>(KPK_ERROR_ARGUMENT);
+
+  py::class_<Kernel>(module, "Kernel")
+      .def_property_readonly("name", [](const Kernel &self) { return kpk_kernel_name(self.kernel); })
+      .def_property_readonly("prototype", prototype)
+      .def("launch", launch, py::arg("args"), py::arg("stream"));
+  py::class_<Library>(module, "Library").def("kernels", [](const Library &self, const std::string &symbol) {
+    return kernels(self.handle, symbol);
+  });
+
+  module.def("open", open, py::arg("path"));
+  module.def("message", kpk_message);
+  module.def("use_dry_driver", use_dry_driver, py::arg("arch"), py::arg("succeed"));
+}

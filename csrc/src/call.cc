@@ -1,0 +1,214 @@
+#include "call.h"
+
+#include <cstring>
+
+#include "describe.h"
+#include "message.h"
+#include "types.h"
+
+namespace kpk {
+namespace {
+
+double as_double(uint64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+bool is_text(const kpk_arg &arg) { return arg.type == KPK_STRING && arg.bits != 0; }
+
+// Does the argument equal the selected value? Equality is Python's: 1, True and 1.0 are one value.
+bool equals(const kpk_value &value, const kpk_arg &arg) {
+  switch (value.type) {
+    case KPK_I1:
+    case KPK_I64:
+      if (is_integer(arg.type)) return static_cast<int64_t>(arg.bits) == value.bits;
+      return is_float(arg.type) && as_double(arg.bits) == static_cast<double>(value.bits);
+    case KPK_FP64: {
+      const double expected = as_double(static_cast<uint64_t>(value.bits));
+      if (is_float(arg.type)) return as_double(arg.bits) == expected;
+      return is_integer(arg.type) && static_cast<double>(static_cast<int64_t>(arg.bits)) == expected;
+    }
+    case KPK_STRING:
+      return is_text(arg) && std::strcmp(text(value.bits), reinterpret_cast<const char *>(arg.bits)) == 0;
+    case KPK_NONE: return arg.type == KPK_NONE || (is_pointer(arg.type) && arg.bits == 0);
+    case KPK_DTYPE: return arg.type == KPK_DTYPE && static_cast<int64_t>(arg.bits) == value.bits;
+    default: return false;
+  }
+}
+
+bool selects(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args) {
+  if (overload.selected == 0) return true;
+  const kpk_value *selected = follow<kpk_value>(overload.selected);
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    if (view.params[i].kind == KPK_PARAM_SELECTED && !equals(*selected++, args[i])) return false;
+  }
+  return true;
+}
+
+// May `arg` be given for a parameter of `type`? An integer does for a floating one when it is exact.
+bool accepts(uint8_t kind, uint8_t type, const kpk_arg &arg) {
+  if (kind == KPK_PARAM_SELECTED) return true;
+  if (is_pointer(type)) {
+    if (arg.type == KPK_NONE) return true;
+    return is_pointer(arg.type) && (arg.type == type || (arg.type == KPK_POINTER && arg.bits == 0));
+  }
+  if (is_integer(type)) return is_integer(arg.type);
+  if (!is_float(type)) return arg.type == type;
+  if (is_float(arg.type)) return true;
+  constexpr int64_t exact = int64_t{1} << 53;
+  const int64_t value = static_cast<int64_t>(arg.bits);
+  return is_integer(arg.type) && value >= -exact && value <= exact;
+}
+
+bool accepts_all(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args) {
+  const uint8_t *types = view.types(overload);
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    if (!accepts(view.params[i].kind, types[i], args[i])) return false;
+  }
+  return true;
+}
+
+template <class Matches>
+bool search(const KernelView &view, uint32_t *first, Matches matches) {
+  const uint32_t count = view.overloads.size();
+  for (uint32_t step = 0, i = *first; step < count; ++step, i = i + 1 == count ? 0 : i + 1) {
+    if (matches(view.overloads[i])) return *first = i, true;
+  }
+  return false;
+}
+
+// No overload takes the call: says why, for the argument that goes furthest wrong.
+kpk_status refuse(const KernelView &view, const kpk_arg *args) {
+  Text why = message();
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    const kpk_abi_param &param = view.params[i];
+    if (param.kind == KPK_PARAM_SELECTED) continue;
+    uint32_t taken = 0;
+    for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+      taken += accepts(param.kind, view.types(view.overloads[k])[i], args[i]);
+    }
+    if (taken != 0) continue;
+    why.add("%s: argument %u '%s': expected ", view.name(), i + 1, text(param.name));
+    add_param_type(view, i, &why);
+    why.add(", got ");
+    add_arg(args[i], &why);
+    return KPK_ERROR_ARGUMENT;
+  }
+  why.add("%s: no overload takes (", view.name());
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    if (i != 0) why.add(", ");
+    add_arg(args[i], &why);
+  }
+  why.add("); there is ");
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    if (k != 0) why.add(", ");
+    add_overload(view, view.overloads[k], &why);
+  }
+  return KPK_ERROR_ARGUMENT;
+}
+
+// The exact look at one integer that the quick comparison did not pass.
+kpk_status check_integer(const KernelView &view, const ParamCheck &check, const kpk_arg &arg, uint32_t index) {
+  const int64_t value = static_cast<int64_t>(arg.bits);
+  const bool huge = arg.type == KPK_U64 && value < 0;  // above INT64_MAX
+  if (check.type == KPK_U64 && huge && check.most == INT64_MAX) return KPK_OK;
+  if (!huge && value >= check.least && value <= check.most) return KPK_OK;
+  const bool whole_u64 = check.type == KPK_U64 && check.most == INT64_MAX;
+  Text why = message();
+  why.add("%s: argument %u '%s': expected %s from %lld to ", view.name(), index + 1,
+          text(view.params[index].name), type_name(check.type), static_cast<long long>(check.least));
+  if (whole_u64) {
+    why.add("%llu", static_cast<unsigned long long>(UINT64_MAX));
+  } else {
+    why.add("%lld", static_cast<long long>(check.most));
+  }
+  if (huge) {
+    why.add(", got %llu", static_cast<unsigned long long>(arg.bits));
+  } else {
+    why.add(", got %lld", static_cast<long long>(value));
+  }
+  return KPK_ERROR_ARGUMENT;
+}
+
+// IEEE double bits of what the caller gave, which may be an integer.
+double number(const kpk_arg &arg) {
+  return is_integer(arg.type) ? static_cast<double>(static_cast<int64_t>(arg.bits)) : as_double(arg.bits);
+}
+
+}  // namespace
+
+kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t count, uint64_t signature,
+                         uint32_t *first) {
+  if (count != view.params.size()) {
+    Text why = message();
+    why.add("%s: expected %u arguments, got %u: ", view.name(), view.params.size(), count);
+    add_prototype(view, &why);
+    return KPK_ERROR_ARGUMENT;
+  }
+  const auto same = [&](const kpk_abi_overload &overload) {
+    return overload.signature == signature && selects(view, overload, args);
+  };
+  if (search(view, first, same)) return KPK_OK;
+  const auto fits = [&](const kpk_abi_overload &overload) {
+    return accepts_all(view, overload, args) && selects(view, overload, args);
+  };
+  return search(view, first, fits) ? KPK_OK : refuse(view, args);
+}
+
+void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks) {
+  const uint8_t *types = view.types(overload);
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    const kpk_abi_param &param = view.params[i];
+    const bool integer = param.kind != KPK_PARAM_SELECTED && is_integer(types[i]);
+    Range range = integer_range(types[i]);
+    if (param.type != KPK_VARIES) {
+      range.least = range.least > param.least ? range.least : param.least;
+      range.most = range.most < param.most ? range.most : param.most;
+    }
+    if (!integer) range = {INT64_MIN, INT64_MAX};
+    checks[i] = {range.least, range.most, types[i], param.flags, integer};
+  }
+}
+
+kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &, const ParamCheck *checks,
+                           Call *call) {
+  for (uint32_t i = 0; i < call->count; ++i) {
+    const kpk_arg &arg = call->args[i];
+    const ParamCheck &check = checks[i];
+    const int64_t value = static_cast<int64_t>(arg.bits);
+    call->values[i] = value;
+    if (i < kInlineParams) {
+      call->divisible_16 |= static_cast<uint64_t>((arg.bits & 15) == 0) << i;
+      call->equal_1 |= static_cast<uint64_t>(value == 1) << i;
+      call->null |= static_cast<uint64_t>(value == 0) << i;
+    }
+    if (check.integer && (value < check.least || value > check.most || arg.type == KPK_U64)) {
+      if (const kpk_status status = check_integer(view, check, arg, i)) return status;
+    }
+    if ((arg.flags & ~check.flags & KPK_PARAM_CONST) != 0 && is_pointer(check.type)) {
+      return fail(KPK_ERROR_ARGUMENT, "%s: argument %u '%s': expected *%s, got const *%s: the kernel writes it",
+                  view.name(), i + 1, text(view.params[i].name), type_name(check.type), type_name(arg.type));
+    }
+  }
+  return KPK_OK;
+}
+
+void pack_arguments(const KernelView &, const kpk_abi_image &image, const Call &call, unsigned char *block) {
+  const Table<kpk_abi_slot> layout(image.layout);
+  for (uint32_t i = 0; i < layout.size(); ++i) {
+    const kpk_abi_slot &slot = layout[i];
+    if (slot.source != KPK_SLOT_ARGUMENT) continue;
+    const kpk_arg &arg = call.args[slot.index];
+    const uint64_t bits = is_float(slot.type) ? float_bits(slot.type, number(arg)) : arg.bits;
+    // Hosts are little-endian: the low bytes come first.
+    switch (slot.size) {
+      case 8: std::memcpy(block + slot.offset, &bits, 8); break;
+      case 4: std::memcpy(block + slot.offset, &bits, 4); break;
+      case 2: std::memcpy(block + slot.offset, &bits, 2); break;
+      default: block[slot.offset] = static_cast<unsigned char>(bits); break;
+    }
+  }
+}
+
+}  // namespace kpk

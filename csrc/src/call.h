@@ -1,0 +1,48 @@
+// A call: its arguments, checked and brought to the form that guards, grids and images read. Pure.
+#pragma once
+
+#include <kpack/kpack.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "view.h"
+
+namespace kpk {
+
+constexpr uint32_t kMaxParams = 1024;
+constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
+
+// What every call of one overload is checked against, computed once.
+struct ParamCheck {
+  int64_t least;
+  int64_t most;
+  uint8_t type;
+  uint8_t flags;
+  bool integer;
+};
+
+struct Call {
+  const kpk_arg *args;
+  uint32_t count;
+  int64_t *values;        // as integers: what expressions see
+  uint64_t divisible_16;  // bit i: argument i is
+  uint64_t equal_1;
+  uint64_t null;
+};
+
+// Which overload `args` call: by signature and selected values, otherwise argument by argument.
+// `*first` is where to look first, and is moved to what was found. KPK_ERROR_ARGUMENT if there is none.
+kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t count, uint64_t signature,
+                         uint32_t *first);
+
+// Fills `call` (whose `values` has room for `count`) and checks ranges and constness.
+kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
+                           Call *call);
+
+void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
+
+// Writes the argument slots of `image` into `block` (param_bytes long, zeroed); other slots stay zero.
+void pack_arguments(const KernelView &view, const kpk_abi_image &image, const Call &call, unsigned char *block);
+
+}  // namespace kpk

@@ -1,0 +1,184 @@
+#include "describe.h"
+
+#include <cstring>
+
+#include "call.h"
+#include "select.h"
+#include "types.h"
+
+namespace kpk {
+namespace {
+
+double as_double(uint64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+void add_value(const kpk_value &value, Text *out) {
+  switch (value.type) {
+    case KPK_I1: out->add(value.bits != 0 ? "True" : "False"); break;
+    case KPK_FP64: out->add("%g", as_double(static_cast<uint64_t>(value.bits))); break;
+    case KPK_STRING: out->add("'%s'", text(value.bits)); break;
+    case KPK_NONE: out->add("None"); break;
+    case KPK_DTYPE: out->add("%s", type_name(static_cast<uint8_t>(value.bits))); break;
+    default: out->add("%lld", static_cast<long long>(value.bits)); break;
+  }
+}
+
+void add_type(uint8_t type, Text *out) { out->add("%s%s", is_pointer(type) ? "*" : "", type_name(type)); }
+
+// "1024" for "BLOCK" of "BLOCK=1024": all constexprs of a variant that are not fixed.
+void add_constexprs(const KernelView &view, const kpk_abi_variant &variant, Text *out) {
+  const kpk_value *values = follow<kpk_value>(variant.constexprs);
+  const char *separator = "";
+  for (uint32_t i = 0; i < view.constexprs.size(); ++i) {
+    if (view.constexprs[i].role == KPK_CONSTEXPR_FIXED) continue;
+    out->add("%s%s=", separator, text(view.constexprs[i].name));
+    add_value(values[i], out);
+    separator = ", ";
+  }
+}
+
+void add_masked(const KernelView &view, uint64_t mask, Text *out) {
+  const char *separator = "";
+  for (uint32_t i = 0; i < view.params.size() && i < kInlineParams; ++i) {
+    if ((mask >> i & 1) == 0) continue;
+    out->add("%s'%s'", separator, text(view.params[i].name));
+    separator = ", ";
+  }
+}
+
+void add_requirement(const KernelView &view, const kpk_abi_requirement &requirement, Text *out) {
+  const char *name = text(view.params[requirement.param].name);
+  const long long value = requirement.value;
+  switch (requirement.kind) {
+    case KPK_REQUIRE_DIVISIBLE: out->add("'%s' is not divisible by %lld", name, value); break;
+    case KPK_REQUIRE_EQUAL: out->add("'%s' is not %lld", name, value); break;
+    case KPK_REQUIRE_NULL: out->add("'%s' is not null", name); break;
+    default: out->add("'%s' has a condition this runtime does not know", name); break;
+  }
+}
+
+}  // namespace
+
+void add_arg(const kpk_arg &arg, Text *out) {
+  if (arg.type == KPK_STRING) {
+    out->add("'%s'", arg.bits == 0 ? "" : reinterpret_cast<const char *>(arg.bits));
+  } else if (is_float(arg.type)) {
+    out->add("%s %g", type_name(arg.type), as_double(arg.bits));
+  } else if (is_integer(arg.type)) {
+    out->add("%s %lld", type_name(arg.type), static_cast<long long>(arg.bits));
+  } else if (arg.type == KPK_POINTER && arg.bits == 0) {
+    out->add("null");
+  } else {
+    if ((arg.flags & KPK_PARAM_CONST) != 0) out->add("const ");
+    add_type(arg.type, out);
+  }
+}
+
+void add_param_type(const KernelView &view, uint32_t param, Text *out) {
+  const kpk_abi_param &p = view.params[param];
+  if ((p.flags & KPK_PARAM_CONST) != 0) out->add("const ");
+  if (p.type != KPK_VARIES) return add_type(p.type, out);
+  uint8_t seen[256] = {};
+  uint32_t distinct = 0;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    const uint8_t type = view.types(view.overloads[k])[param];
+    bool known = false;
+    for (uint32_t i = 0; i < distinct; ++i) known = known || seen[i] == type;
+    if (!known && distinct < sizeof seen) seen[distinct++] = type;
+  }
+  out->add("%s{", distinct != 0 && is_pointer(seen[0]) ? "*" : "");
+  for (uint32_t i = 0; i < distinct; ++i) out->add("%s%s", i == 0 ? "" : ",", type_name(seen[i]));
+  out->add("}");
+}
+
+void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text *out) {
+  const uint8_t *types = view.types(overload);
+  const kpk_value *selected = follow<kpk_value>(overload.selected);
+  out->add("(");
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    const kpk_abi_param &param = view.params[i];
+    if (i != 0) out->add(", ");
+    if (param.kind == KPK_PARAM_SELECTED) {
+      out->add("%s=", text(param.name));
+      add_value(*selected++, out);
+      continue;
+    }
+    if ((param.flags & KPK_PARAM_CONST) != 0) out->add("const ");
+    add_type(types[i], out);
+    out->add(" %s", text(param.name));
+  }
+  out->add(")");
+}
+
+void add_prototype(const KernelView &view, Text *out) {
+  static const char *const kinds[] = {"", "selected ", "launch "};
+  out->add("%s(", view.name());
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    const kpk_abi_param &param = view.params[i];
+    out->add("%s%s", i == 0 ? "" : ", ", param.kind <= KPK_PARAM_LAUNCH ? kinds[param.kind] : "");
+    if (param.kind != KPK_PARAM_LAUNCH && param.kind != KPK_PARAM_SELECTED) {
+      add_param_type(view, i, out);
+      out->add(" ");
+    }
+    out->add("%s", text(param.name));
+  }
+  out->add(")");
+}
+
+void add_targets(const KernelView &view, Text *out) {
+  for (uint32_t i = 0; i < view.targets.size(); ++i) {
+    out->add("%s%s", i == 0 ? "" : ", ", text(view.targets[i].name));
+  }
+}
+
+void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const Call &call,
+                 const Device &device, Text *out) {
+  const uint32_t end = overload.first_variant + overload.variant_count;
+  for (uint32_t v = overload.first_variant; v < end; ++v) {
+    const kpk_abi_variant &variant = view.variants[v];
+    ExprError error;
+    const Verdict verdict = judge(view, overload, variant, best_image(view, variant, device), call, &error);
+    if (verdict == Verdict::kEligible) continue;
+    out->add("\n  %s: ", text(variant.name));
+    switch (verdict) {
+      case Verdict::kEligible: break;
+      case Verdict::kNotBuilt: out->add("no image for %s", device.arch); break;
+      case Verdict::kMisaligned:
+        add_masked(view, variant.divisible_16 & ~call.divisible_16, out);
+        out->add(" not divisible by 16");
+        break;
+      case Verdict::kNotOne:
+        add_masked(view, variant.equal_1 & ~call.equal_1, out);
+        out->add(" not 1");
+        break;
+      case Verdict::kNotNull:
+        add_masked(view, variant.null & ~call.null, out);
+        out->add(" not null");
+        break;
+      case Verdict::kRequirement: add_requirement(view, *unmet(variant, call), out); break;
+      case Verdict::kGuard:
+      case Verdict::kGuardFails:
+        out->add("guard %s ", text(view.kernel->guard_text));
+        if (verdict == Verdict::kGuard) {
+          out->add("does not hold (");
+        } else {
+          out->add("fails: %s (", expr_error_text(error));
+        }
+        add_constexprs(view, variant, out);
+        out->add(")");
+        break;
+    }
+  }
+  out->add("\n  called with ");
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    if (is_pointer(call.args[i].type)) continue;
+    out->add("%s=", text(view.params[i].name));
+    add_arg(call.args[i], out);
+    out->add(" ");
+  }
+}
+
+}  // namespace kpk

@@ -1,0 +1,29 @@
+// Kernels, calls and launches in words: what errors, prototypes and the dry driver say. Never on the path
+// of a launch that succeeds.
+#pragma once
+
+#include <kpack/kpack.h>
+
+#include "device.h"
+#include "message.h"
+#include "view.h"
+
+namespace kpk {
+
+struct Call;
+
+// "*fp16", "i32", "2.5", "'causal'", with the value where it is short.
+void add_arg(const kpk_arg &arg, Text *out);
+// "const *{fp16,bf16,fp32}": what the parameter takes over all overloads.
+void add_param_type(const KernelView &view, uint32_t param, Text *out);
+// "(const *fp16 in_ptr, i32 n, CAUSAL=1)"
+void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text *out);
+// "softmax(*{fp16,bf16} out_ptr, ..., launch n_rows)"
+void add_prototype(const KernelView &view, Text *out);
+// "gfx90a, gfx942, sm_90"
+void add_targets(const KernelView &view, Text *out);
+// "fp16.BLOCK1024.w4: guard n_cols <= BLOCK does not hold", a line each
+void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const Call &call,
+                 const Device &device, Text *out);
+
+}  // namespace kpk

@@ -1,0 +1,49 @@
+// Devices, and which images run on which of them. Pure but for the table of devices, which drivers fill.
+#pragma once
+
+#include <kpack/kpack.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "view.h"
+
+namespace kpk {
+
+struct Driver;
+
+enum class Feature : uint8_t { kUnsupported, kOff, kOn };  // xnack, sramecc of an AMD device
+
+// One device of one vendor. Filled once, then never changed or freed.
+struct Device {
+  const Driver *driver;
+  int32_t vendor;
+  int32_t ordinal;   // the driver's
+  uint32_t slot;     // unique among all devices of the process: index of per-device tables
+  char arch[64];     // "sm_90", "gfx90a:sramecc+:xnack-"
+  uint32_t capability;  // CUDA: 10 * major + minor; AMD: 0
+  Feature xnack;
+  Feature sramecc;
+  uint32_t max_threads;       // of a block
+  uint32_t max_shared_bytes;  // of a block, with opt-in
+  uint64_t max_grid[3];
+  uint64_t max_grid_threads_x;  // grid.x * block.x; AMD: 2^32 - 1
+};
+
+constexpr uint32_t kMaxDevices = 64;      // of one driver
+constexpr uint32_t kMaxDeviceSlots = 192;  // CUDA, HIP, dry
+
+// Fills vendor, arch, capability and features from "sm_90" or "gfx90a:sramecc+:xnack-", and the limits
+// that all devices of the vendor have. False if `arch` is neither.
+bool describe_arch(const char *arch, Device *device);
+
+// How far from ideal an image for `target` is on `device`: 0 exact; the smaller the better; -1 it does
+// not run there. The order: exact with features, exact, family, same major, PTX; among two of a kind the
+// one made for the newer processor.
+int distance(const kpk_abi_target &target, const Device &device);
+
+constexpr uint32_t kNoImage = UINT32_MAX;
+// Index of the best image of `variant` for `device`, or kNoImage.
+uint32_t best_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device);
+
+}  // namespace kpk

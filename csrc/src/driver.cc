@@ -1,0 +1,48 @@
+// Which driver a stream belongs to, and the devices there are.
+
+#include "driver.h"
+
+#include "message.h"
+
+namespace kpk {
+namespace {
+
+kpk_status no_driver(const char *kernel, const char *cuda, const char *hip) {
+  return fail(KPK_ERROR_NO_DRIVER,
+              "%s: no GPU driver: %s%s%s; KPACK_DRIVER=dry shows what would be launched without one", kernel,
+              cuda == nullptr ? "" : cuda, cuda != nullptr && hip != nullptr ? ", " : "", hip == nullptr ? "" : hip);
+}
+
+}  // namespace
+
+kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver **driver) {
+  const char *no_cuda = nullptr, *no_hip = nullptr;
+  const Driver *cuda = stream.vendor == KPK_VENDOR_HIP ? nullptr : cuda_driver(&no_cuda);
+  const Driver *hip = stream.vendor == KPK_VENDOR_CUDA ? nullptr : hip_driver(&no_hip);
+  if (cuda != nullptr && hip != nullptr) {
+    return fail(KPK_ERROR_STREAM,
+                "%s: expected a stream that says its vendor (CUstream, hipStream_t, kpack::Stream), got a bare one "
+                "where both CUDA and HIP have devices",
+                kernel);
+  }
+  *driver = cuda != nullptr ? cuda : hip;
+  return *driver == nullptr ? no_driver(kernel, no_cuda, no_hip) : KPK_OK;
+}
+
+}  // namespace kpk
+
+extern "C" {
+
+int kpk_device_count(int32_t vendor) {
+  if (vendor == KPK_VENDOR_CUDA) return kpk::cuda_device_count();
+  if (vendor == KPK_VENDOR_HIP) return kpk::hip_device_count();
+  return kpk::cuda_device_count() + kpk::hip_device_count();
+}
+
+const char *kpk_device_arch(kpk_device device) {
+  const kpk::Device *found = device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal)
+                                                             : kpk::cuda_device(device.ordinal);
+  return found == nullptr ? nullptr : found->arch;
+}
+
+}  // extern "C"

@@ -1,0 +1,127 @@
+// The dry driver: everything but the driver call. A launch says what would have been launched and returns
+// KPK_DRY, so that a program without a GPU cannot take it for a result.
+
+#include <cstdlib>
+#include <cstring>
+
+#include "describe.h"
+#include "driver.h"
+#include "lock.h"
+#include "message.h"
+#include "types.h"
+
+namespace kpk {
+namespace {
+
+constexpr uint32_t kMaxArchs = kMaxDeviceSlots - 2 * kMaxDevices;
+Mutex g_mutex;
+Device g_devices[kMaxArchs];
+uint32_t g_device_count;
+
+struct Choice {
+  bool dry;
+  bool succeed;
+  const Device *device;  // null: the first target that the kernel has
+  const char *unknown;   // KPACK_DRIVER said something that does not exist
+};
+Choice g_choice;
+pthread_once_t g_once = PTHREAD_ONCE_INIT;
+
+extern const Driver kDry;
+
+// The device of this arch, made on first use; null if there is no such arch, or too many were used.
+const Device *device_named(const char *arch) {
+  const Lock lock(g_mutex);
+  for (uint32_t i = 0; i < g_device_count; ++i) {
+    if (std::strcmp(g_devices[i].arch, arch) == 0) return &g_devices[i];
+  }
+  if (g_device_count == kMaxArchs) return nullptr;
+  Device device{};
+  if (!describe_arch(arch, &device)) return nullptr;
+  device.driver = &kDry;
+  device.slot = 2 * kMaxDevices + g_device_count;
+  g_devices[g_device_count] = device;
+  return &g_devices[g_device_count++];
+}
+
+// KPACK_DRIVER: unset or "" for the real drivers, "dry", or "dry:<arch>".
+void read_environment() {
+  const char *driver = std::getenv("KPACK_DRIVER");
+  if (driver == nullptr || *driver == '\0') return;
+  g_choice.dry = true;
+  if (std::strcmp(driver, "dry") == 0) return;
+  if (std::strncmp(driver, "dry:", 4) == 0) g_choice.device = device_named(driver + 4);
+  if (g_choice.device == nullptr) g_choice.unknown = driver;
+}
+
+kpk_status device_of(void *, const char *, const Device **) { return KPK_ERROR_NO_DEVICE; }
+void *no_context() { return nullptr; }
+
+kpk_status load(const LoadRequest &request, Function *out) {
+  out->handle = const_cast<kpk_abi_image *>(request.image);
+  return KPK_OK;
+}
+
+void unload(const Device &, const Function &) {}
+
+void add_params(const LaunchRequest &request, Text *out) {
+  const KernelView &view = *request.view;
+  for (uint32_t i = 0; i < request.count; ++i) {
+    const kpk_arg &arg = request.args[i];
+    out->add("%s%s=", i == 0 ? "" : " ", text(view.params[i].name));
+    if (is_pointer(arg.type) && arg.bits != 0) {
+      out->add("0x%llx", static_cast<unsigned long long>(arg.bits));
+    } else {
+      add_arg(arg, out);
+    }
+  }
+}
+
+kpk_status launch(const LaunchRequest &request) {
+  const kpk_abi_image &image = *request.image;
+  Text out = message();
+  out.add("%s on %s (dry)\n", request.view->name(), request.device->arch);
+  out.add("  variant  %s\n", text(request.variant->name));
+  out.add("  image    %s, %llu bytes, %u registers, %u bytes spilled\n", text(image.symbol),
+          static_cast<unsigned long long>(image.raw_bytes), image.registers, image.spill_bytes);
+  out.add("  grid     %u x %u x %u\n", request.grid[0], request.grid[1], request.grid[2]);
+  out.add("  block    %u threads (%u warps of %u)\n", image.num_warps * image.warp_size, image.num_warps,
+          image.warp_size);
+  out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
+  out.add("  args     ");
+  add_params(request, &out);
+  return g_choice.succeed ? KPK_OK : KPK_DRY;
+}
+
+const Driver kDry = {"dry", device_of, no_context, load, unload, launch};
+
+}  // namespace
+
+const Device *dry_device(const KernelView *view, kpk_status *status) {
+  pthread_once(&g_once, read_environment);
+  const Choice &choice = g_choice;
+  if (!choice.dry) return nullptr;
+  if (choice.unknown != nullptr) {
+    *status = fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
+    return nullptr;
+  }
+  if (choice.device != nullptr) return choice.device;
+  const Device *first = view->targets.size() == 0 ? nullptr : device_named(text(view->targets[0].name));
+  if (first == nullptr) *status = fail(KPK_ERROR_NO_IMAGE, "%s: has no target to run dry for", view->name());
+  return first;
+}
+
+}  // namespace kpk
+
+extern "C" kpk_status kpk_use_dry_driver(const char *arch, int succeed) {
+  pthread_once(&kpk::g_once, kpk::read_environment);
+  kpk::Choice choice{};
+  if (arch != nullptr) {
+    choice = {true, succeed != 0, *arch == '\0' ? nullptr : kpk::device_named(arch), nullptr};
+    if (choice.device == nullptr && *arch != '\0') {
+      return kpk::fail(KPK_ERROR_NO_DEVICE, "dry driver: expected an arch such as sm_90 or gfx90a, got '%s'", arch);
+    }
+  }
+  kpk::g_choice = choice;
+  return KPK_OK;
+}

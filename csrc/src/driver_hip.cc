@@ -1,0 +1,235 @@
+// AMD: libamdhip64, by its C ABI. Declared here are only the entries used, so that no HIP header is needed.
+//
+// HIP keeps the pointer to a raw image until the module is unloaded, ties a module to the device that was
+// current when it was loaded, and in some releases refuses an image that lies in a file-backed mapping
+// (a path with a space, a deleted file): then a private copy is loaded instead. KPACK_HIP_COPY=1 makes
+// that copy always.
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "driver.h"
+#include "library.h"
+#include "lock.h"
+#include "message.h"
+
+namespace kpk {
+namespace {
+
+using hipError = int;
+constexpr hipError kSuccess = 0, kInvalidImage = 200, kFileNotFound = 301;
+constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;  // hipDeviceAttribute_t, ROCm 6 and 7
+
+// hipDeviceProp_tR0600: gcnArchName is 256 bytes at 1160 of 1472 (offsetof in ROCm 6's hip_runtime_api.h).
+constexpr size_t kPropertiesBytes = 1472, kArchNameOffset = 1160, kArchNameBytes = 256;
+constexpr size_t kRoomForNewer = 4096;  // a newer runtime may fill a longer struct
+
+#define KPK_HIP_REQUIRED(X)                                                                              \
+  X(init, "hipInit", (unsigned))                                                                         \
+  X(device_count, "hipGetDeviceCount", (int *))                                                          \
+  X(get_device, "hipGetDevice", (int *))                                                                 \
+  X(set_device, "hipSetDevice", (int))                                                                   \
+  X(properties, "hipGetDevicePropertiesR0600", (void *, int))                                            \
+  X(device_attribute, "hipDeviceGetAttribute", (int *, int, int))                                        \
+  X(stream_device, "hipStreamGetDevice", (void *, int *))                                                \
+  X(module_load, "hipModuleLoadData", (void **, const void *))                                           \
+  X(module_unload, "hipModuleUnload", (void *))                                                          \
+  X(module_function, "hipModuleGetFunction", (void **, void *, const char *))                            \
+  X(launch_kernel, "hipModuleLaunchKernel",                                                              \
+    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))
+
+struct Api {
+#define KPK_FIELD(name, symbol, params) hipError (*name) params;
+  KPK_HIP_REQUIRED(KPK_FIELD)
+#undef KPK_FIELD
+  const char *(*error_name)(hipError);
+  const char *(*error_string)(hipError);
+};
+
+Api g_api;
+Device g_devices[kMaxDevices];
+int g_device_count;
+bool g_always_copy;
+const char *g_why_not;
+pthread_once_t g_once = PTHREAD_ONCE_INIT;
+// hipSetDevice, load, hipModuleGetFunction and the way back belong together in one thread only; the lock
+// keeps two loads from sharing HIP's own load lock in opposite orders.
+Mutex g_load;
+
+kpk_status failed(const char *subject, const char *call, hipError code) {
+  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d): %s", subject, call, g_api.error_name(code), code,
+                                 g_api.error_string(code));
+  set_driver_code(code);
+  return status;
+}
+
+template <class F>
+bool resolve(void *library, const char *symbol, F *out) {
+  void *found = library_symbol(library, symbol);
+  static_assert(sizeof found == sizeof *out, "a function pointer is a pointer here");
+  std::memcpy(out, &found, sizeof found);
+  return found != nullptr;
+}
+
+extern const Driver kHip;
+
+int attribute(int which, int ordinal, int otherwise) {
+  int value = 0;
+  return g_api.device_attribute(&value, which, ordinal) == kSuccess && value > 0 ? value : otherwise;
+}
+
+bool describe_device(int ordinal, Device *device) {
+  alignas(16) char properties[kPropertiesBytes + kRoomForNewer] = {};
+  if (g_api.properties(properties, ordinal) != kSuccess) return false;
+  char *arch = properties + kArchNameOffset;
+  arch[kArchNameBytes - 1] = '\0';
+  if (!describe_arch(arch, device)) return false;
+  device->driver = &kHip;
+  device->ordinal = ordinal;
+  device->slot = kMaxDevices + static_cast<uint32_t>(ordinal);
+  device->max_threads = static_cast<uint32_t>(attribute(kMaxThreadsPerBlock, ordinal, 1024));
+  device->max_shared_bytes = static_cast<uint32_t>(
+      attribute(kMaxSharedMemoryPerBlock, ordinal, static_cast<int>(device->max_shared_bytes)));
+  return true;
+}
+
+void *open_library() {
+  const char *error = nullptr;
+  const char *const names[] = {"libamdhip64.so", "libamdhip64.so.7", "libamdhip64.so.6"};
+  for (const char *name : names) {
+    if (void *library = library_open(name, &error)) return library;
+  }
+  return nullptr;
+}
+
+void open_driver() {
+  void *library = open_library();
+  if (library == nullptr) {
+    g_why_not = "libamdhip64.so cannot be opened";
+    return;
+  }
+#define KPK_RESOLVE(name, symbol, params) \
+  if (!resolve(library, symbol, &g_api.name)) g_why_not = "libamdhip64.so lacks " symbol;
+  KPK_HIP_REQUIRED(KPK_RESOLVE)
+#undef KPK_RESOLVE
+  if (!resolve(library, "hipGetErrorName", &g_api.error_name) ||
+      !resolve(library, "hipGetErrorString", &g_api.error_string)) {
+    g_why_not = "libamdhip64.so lacks hipGetErrorName";
+  }
+  if (g_why_not != nullptr) return;
+  const char *copy = std::getenv("KPACK_HIP_COPY");
+  g_always_copy = copy != nullptr && std::strcmp(copy, "1") == 0;
+  int count = 0;
+  if (g_api.init(0) != kSuccess || g_api.device_count(&count) != kSuccess || count == 0) {
+    g_why_not = "libamdhip64.so has no device";
+    return;
+  }
+  const int most = static_cast<int>(kMaxDevices);
+  for (int i = 0; i < count && i < most && describe_device(i, &g_devices[i]); ++i) g_device_count = i + 1;
+  if (g_device_count == 0) g_why_not = "no device of libamdhip64.so could be described";
+}
+
+kpk_status device_of(void *stream, const char *kernel, const Device **out) {
+  int device = 0;
+  // Null, legacy and per-thread streams (hipStreamLegacy 1, hipStreamPerThread 2) are the current device's.
+  const bool default_stream = reinterpret_cast<uintptr_t>(stream) <= 2;
+  const hipError code = default_stream ? g_api.get_device(&device) : g_api.stream_device(stream, &device);
+  if (code != kSuccess) return failed(kernel, default_stream ? "hipGetDevice" : "hipStreamGetDevice", code);
+  if (device < 0 || device >= g_device_count) {
+    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the stream is of device %d", kernel,
+                g_device_count, device);
+  }
+  *out = &g_devices[device];
+  return KPK_OK;
+}
+
+void *no_context() { return nullptr; }
+
+// An anonymous copy of the image: page-aligned, and in no file. Null if there is no memory.
+void *copy_image(const kpk_abi_image &image) {
+  void *copy = mmap(nullptr, image.raw_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED) return nullptr;
+  std::memcpy(copy, follow<void>(image.data), image.raw_bytes);
+  return copy;
+}
+
+void drop_copy(Function *function) {
+  if (function->copy != nullptr) munmap(function->copy, function->copy_bytes);
+  function->copy = nullptr;
+}
+
+hipError load_copy(const kpk_abi_image &image, Function *out) {
+  out->copy = copy_image(image);
+  out->copy_bytes = image.raw_bytes;
+  if (out->copy == nullptr) return kInvalidImage;
+  const hipError code = g_api.module_load(&out->module, out->copy);
+  if (code != kSuccess) drop_copy(out);
+  return code;
+}
+
+// With the image's device current.
+kpk_status load_here(const kpk_abi_image &image, Function *out) {
+  hipError code = g_always_copy ? load_copy(image, out) : g_api.module_load(&out->module, follow<void>(image.data));
+  if (!g_always_copy && (code == kFileNotFound || code == kInvalidImage)) code = load_copy(image, out);
+  if (code != kSuccess) return failed(text(image.symbol), "hipModuleLoadData", code);
+  code = g_api.module_function(&out->handle, out->module, text(image.entry));
+  if (code == kSuccess) return KPK_OK;
+  g_api.module_unload(out->module);
+  drop_copy(out);
+  return failed(text(image.symbol), "hipModuleGetFunction", code);
+}
+
+kpk_status load(const LoadRequest &request, Function *out) {
+  const Lock lock(g_load);
+  int before = 0;
+  if (const hipError code = g_api.get_device(&before)) return failed(request.kernel, "hipGetDevice", code);
+  const int here = request.device->ordinal;
+  if (before != here) {
+    if (const hipError code = g_api.set_device(here)) return failed(request.kernel, "hipSetDevice", code);
+  }
+  const kpk_status status = load_here(*request.image, out);
+  if (before != here) g_api.set_device(before);
+  return status;
+}
+
+void unload(const Device &, const Function &function) {
+  const Lock lock(g_load);
+  g_api.module_unload(function.module);
+  Function gone = function;
+  drop_copy(&gone);
+}
+
+kpk_status launch(const LaunchRequest &request) {
+  const kpk_abi_image &image = *request.image;
+  size_t bytes = image.param_bytes;
+  // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
+                   &bytes, reinterpret_cast<void *>(uintptr_t{3})};
+  const hipError code = g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1],
+                                            request.grid[2], image.num_warps * image.warp_size, 1, 1,
+                                            image.shared_bytes, request.stream, nullptr, extra);
+  return code == kSuccess ? KPK_OK : failed(text(image.symbol), "hipModuleLaunchKernel", code);
+}
+
+const Driver kHip = {"HIP", device_of, no_context, load, unload, launch};
+
+}  // namespace
+
+const Driver *hip_driver(const char **why) {
+  pthread_once(&g_once, open_driver);
+  *why = g_why_not;
+  return g_why_not == nullptr ? &kHip : nullptr;
+}
+
+int hip_device_count() {
+  const char *why;
+  return hip_driver(&why) == nullptr ? 0 : g_device_count;
+}
+
+const Device *hip_device(int ordinal) {
+  return ordinal >= 0 && ordinal < hip_device_count() ? &g_devices[ordinal] : nullptr;
+}
+
+}  // namespace kpk
