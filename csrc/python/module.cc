@@ -29,7 +29,7 @@ struct NamedType {
   uint8_t type;
 };
 
-// As str() of a dtype of torch ("torch." cut off), numpy, ml_dtypes and kpack has them.
+// As str() of a dtype of torch ("torch." cut off), numpy and ml_dtypes has them; then as Triton and kpack do.
 constexpr NamedType kDtypes[] = {
     {"bool", KPK_I1},
     {"int8", KPK_I8},
@@ -48,6 +48,24 @@ constexpr NamedType kDtypes[] = {
     {"float8_e5m2", KPK_FP8E5},
     {"float8_e4m3fnuz", KPK_FP8E4B8},
     {"float8_e5m2fnuz", KPK_FP8E5B16},
+    {"i1", KPK_I1},
+    {"i8", KPK_I8},
+    {"i16", KPK_I16},
+    {"i32", KPK_I32},
+    {"i64", KPK_I64},
+    {"u8", KPK_U8},
+    {"u16", KPK_U16},
+    {"u32", KPK_U32},
+    {"u64", KPK_U64},
+    {"fp16", KPK_FP16},
+    {"bf16", KPK_BF16},
+    {"fp32", KPK_FP32},
+    {"fp64", KPK_FP64},
+    {"fp8e4nv", KPK_FP8E4NV},
+    {"fp8e5", KPK_FP8E5},
+    {"fp8e4b8", KPK_FP8E4B8},
+    {"fp8e5b16", KPK_FP8E5B16},
+    {"fp8e4b15", KPK_FP8E4B15},
 };
 
 // As the type string of __cuda_array_interface__ has them, byte order cut off.
@@ -277,9 +295,7 @@ Library open(const std::string &path) {
   return {handle};
 }
 
-int use_dry_driver(const std::optional<std::string> &arch, bool succeed) {
-  return kpk_use_dry_driver(arch ? arch->c_str() : nullptr, succeed ? 1 : 0);
-}
+int use_dry_driver(const char *arch, bool succeed) { return kpk_use_dry_driver(arch, succeed ? 1 : 0); }
 
 }  // namespace
 

@@ -63,17 +63,40 @@ void add_requirement(const KernelView &view, const kpk_abi_requirement &requirem
 }  // namespace
 
 void add_arg(const kpk_arg &arg, Text *out) {
-  if (arg.type == KPK_STRING) {
-    out->add("'%s'", arg.bits == 0 ? "" : reinterpret_cast<const char *>(arg.bits));
-  } else if (is_float(arg.type)) {
-    out->add("%s %g", type_name(arg.type), as_double(arg.bits));
-  } else if (is_integer(arg.type)) {
-    out->add("%s %lld", type_name(arg.type), static_cast<long long>(arg.bits));
-  } else if (arg.type == KPK_POINTER && arg.bits == 0) {
-    out->add("null");
-  } else {
+  if (is_pointer(arg.type) && !(arg.type == KPK_POINTER && arg.bits == 0)) {
     if ((arg.flags & KPK_PARAM_CONST) != 0) out->add("const ");
     add_type(arg.type, out);
+    return;
+  }
+  if (is_float(arg.type) || is_integer(arg.type)) out->add("%s ", type_name(arg.type));
+  add_arg_value(arg, out);
+}
+
+void add_arg_value(const kpk_arg &arg, Text *out) {
+  if (is_pointer(arg.type)) {
+    if (arg.bits == 0) return out->add("null");
+    out->add("0x%llx", static_cast<unsigned long long>(arg.bits));
+  } else if (arg.type == KPK_STRING) {
+    out->add("'%s'", arg.bits == 0 ? "" : reinterpret_cast<const char *>(arg.bits));
+  } else if (is_float(arg.type)) {
+    out->add("%g", as_double(arg.bits));
+  } else if (arg.type == KPK_I1) {
+    out->add(arg.bits != 0 ? "true" : "false");
+  } else if (arg.type == KPK_U64) {
+    out->add("%llu", static_cast<unsigned long long>(arg.bits));
+  } else if (arg.type == KPK_DTYPE) {
+    out->add("%s", type_name(static_cast<uint8_t>(arg.bits)));
+  } else if (arg.type == KPK_NONE) {
+    out->add("none");
+  } else {
+    out->add("%lld", static_cast<long long>(arg.bits));
+  }
+}
+
+void add_call(const KernelView &view, const kpk_arg *args, Text *out) {
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    out->add("%s%s=", i == 0 ? "" : " ", text(view.params[i].name));
+    add_arg_value(args[i], out);
   }
 }
 
@@ -173,12 +196,7 @@ void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const
     }
   }
   out->add("\n  called with ");
-  for (uint32_t i = 0; i < view.params.size(); ++i) {
-    if (is_pointer(call.args[i].type)) continue;
-    out->add("%s=", text(view.params[i].name));
-    add_arg(call.args[i], out);
-    out->add(" ");
-  }
+  add_call(view, call.args, out);
 }
 
 }  // namespace kpk

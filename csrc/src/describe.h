@@ -12,8 +12,12 @@ namespace kpk {
 
 struct Call;
 
-// "*fp16", "i32", "2.5", "'causal'", with the value where it is short.
+// "const *fp16", "i32 5", "fp32 2.5", "'causal'": what was passed, as its type goes.
 void add_arg(const kpk_arg &arg, Text *out);
+// "0x7f00", "5", "2.5", "'causal'"
+void add_arg_value(const kpk_arg &arg, Text *out);
+// "in_ptr=0x7f00 n=5"
+void add_call(const KernelView &view, const kpk_arg *args, Text *out);
 // "const *{fp16,bf16,fp32}": what the parameter takes over all overloads.
 void add_param_type(const KernelView &view, uint32_t param, Text *out);
 // "(const *fp16 in_ptr, i32 n, CAUSAL=1)"

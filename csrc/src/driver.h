@@ -34,7 +34,6 @@ struct LaunchRequest {
   const kpk_abi_image *image;
   const Function *function;
   const kpk_arg *args;
-  uint32_t count;
   uint32_t grid[3];
   void *stream;
   unsigned char *params;  // image->param_bytes
@@ -49,6 +48,8 @@ struct Driver {
   kpk_status (*load)(const LoadRequest &request, Function *out);
   void (*unload)(const Device &device, const Function &function);
   kpk_status (*launch)(const LaunchRequest &request);
+  // A grid with a zero in it: nothing to launch.
+  kpk_status (*skip)(const Device &device, const char *kernel);
 };
 
 // Opens libcuda or libamdhip64 on first use. Null if there is none, or no device of it; then `*why` says so.

@@ -248,7 +248,9 @@ kpk_status launch(const LaunchRequest &request) {
   return code == kSuccess ? KPK_OK : failed(text(image.symbol), "cuLaunchKernel", code);
 }
 
-const Driver kCuda = {"CUDA", device_of, current_context, load, unload, launch};
+kpk_status skip(const Device &, const char *) { return KPK_OK; }
+
+const Driver kCuda = {"CUDA", device_of, current_context, load, unload, launch, skip};
 
 }  // namespace
 

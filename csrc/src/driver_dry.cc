@@ -8,7 +8,6 @@
 #include "driver.h"
 #include "lock.h"
 #include "message.h"
-#include "types.h"
 
 namespace kpk {
 namespace {
@@ -64,17 +63,11 @@ kpk_status load(const LoadRequest &request, Function *out) {
 
 void unload(const Device &, const Function &) {}
 
-void add_params(const LaunchRequest &request, Text *out) {
-  const KernelView &view = *request.view;
-  for (uint32_t i = 0; i < request.count; ++i) {
-    const kpk_arg &arg = request.args[i];
-    out->add("%s%s=", i == 0 ? "" : " ", text(view.params[i].name));
-    if (is_pointer(arg.type) && arg.bits != 0) {
-      out->add("0x%llx", static_cast<unsigned long long>(arg.bits));
-    } else {
-      add_arg(arg, out);
-    }
-  }
+kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
+
+kpk_status skip(const Device &device, const char *kernel) {
+  message().add("%s on %s (dry): the grid is empty, there is nothing to launch", kernel, device.arch);
+  return answer();
 }
 
 kpk_status launch(const LaunchRequest &request) {
@@ -89,11 +82,11 @@ kpk_status launch(const LaunchRequest &request) {
           image.warp_size);
   out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
   out.add("  args     ");
-  add_params(request, &out);
-  return g_choice.succeed ? KPK_OK : KPK_DRY;
+  add_call(*request.view, request.args, &out);
+  return answer();
 }
 
-const Driver kDry = {"dry", device_of, no_context, load, unload, launch};
+const Driver kDry = {"dry", device_of, no_context, load, unload, launch, skip};
 
 }  // namespace
 

@@ -213,7 +213,9 @@ kpk_status launch(const LaunchRequest &request) {
   return code == kSuccess ? KPK_OK : failed(text(image.symbol), "hipModuleLaunchKernel", code);
 }
 
-const Driver kHip = {"HIP", device_of, no_context, load, unload, launch};
+kpk_status skip(const Device &, const char *) { return KPK_OK; }
+
+const Driver kHip = {"HIP", device_of, no_context, load, unload, launch, skip};
 
 }  // namespace
 

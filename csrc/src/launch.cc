@@ -91,7 +91,7 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
           compute_grid(view, overload, variant, image, *device.device, call, grid, &empty)) {
     return status;
   }
-  if (empty) return KPK_OK;
+  if (empty) return device.device->driver->skip(*device.device, view.name());
 
   const Function *function = nullptr;
   void *context = device.device->driver->context();
@@ -101,8 +101,8 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
   auto *params = static_cast<unsigned char *>(__builtin_alloca_with_align(image.param_bytes + 1, 128 * 8));
   std::memset(params, 0, image.param_bytes);
   pack_arguments(view, image, call, params);
-  const LaunchRequest request{&view, device.device, &variant,   &image, function, args,
-                              count, {grid[0], grid[1], grid[2]}, stream, params};
+  const LaunchRequest request{&view,    device.device, &variant, &image, function, args, {grid[0], grid[1], grid[2]},
+                              stream, params};
   return device.device->driver->launch(request);
 }
 

@@ -1,0 +1,32 @@
+// Runs expression programs from standard input, one a line: the program in hex, then the parameters' values.
+// Prints a result or "error" for each. tests/python/test_expr_cpp.py compares them with Python.
+
+#include "expr.h"
+
+#include <cstdint>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+int main() {
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    std::istringstream words(line);
+    std::string hex;
+    words >> hex;
+    std::vector<uint8_t> code;
+    for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+      code.push_back(static_cast<uint8_t>(std::stoul(hex.substr(i, 2), nullptr, 16)));
+    }
+    std::vector<int64_t> values;
+    for (int64_t value; words >> value;) values.push_back(value);
+    kpk::ExprError error;
+    const int64_t result = kpk::evaluate(code.data(), {values.data(), nullptr, nullptr}, &error);
+    if (error == kpk::ExprError::kNone) {
+      std::cout << result << '\n';
+    } else {
+      std::cout << "error\n";
+    }
+  }
+}
