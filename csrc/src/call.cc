@@ -78,22 +78,38 @@ bool search(const KernelView &view, uint32_t *first, Matches matches) {
   return false;
 }
 
-// No overload takes the call: says why, for the argument that goes furthest wrong.
+// The value of selected parameter number `selected` in an overload.
+const kpk_value &selected_value(const kpk_abi_overload &overload, uint32_t selected) {
+  return follow<kpk_value>(overload.selected)[selected];
+}
+
+// Is there an overload that takes argument `i`, whatever the others are?
+bool taken(const KernelView &view, uint32_t i, uint32_t selected, const kpk_arg &arg) {
+  const uint8_t kind = view.params[i].kind;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    const kpk_abi_overload &overload = view.overloads[k];
+    if (kind == KPK_PARAM_SELECTED ? equals(selected_value(overload, selected), arg)
+                                   : accepts(kind, view.types(overload)[i], arg)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// No overload takes the call: names the first argument that none takes, or, where each alone would do, all
+// overloads.
 kpk_status refuse(const KernelView &view, const kpk_arg *args) {
   Text why = message();
-  for (uint32_t i = 0; i < view.params.size(); ++i) {
-    const kpk_abi_param &param = view.params[i];
-    if (param.kind == KPK_PARAM_SELECTED) continue;
-    uint32_t taken = 0;
-    for (uint32_t k = 0; k < view.overloads.size(); ++k) {
-      taken += accepts(param.kind, view.types(view.overloads[k])[i], args[i]);
+  for (uint32_t i = 0, selected = 0; i < view.params.size(); ++i) {
+    const bool is_selected = view.params[i].kind == KPK_PARAM_SELECTED;
+    if (!taken(view, i, selected, args[i])) {
+      why.add("%s: argument %u '%s': expected ", view.name(), i + 1, text(view.params[i].name));
+      is_selected ? add_selected_values(view, selected, &why) : add_param_type(view, i, &why);
+      why.add(", got ");
+      add_arg(args[i], &why);
+      return KPK_ERROR_ARGUMENT;
     }
-    if (taken != 0) continue;
-    why.add("%s: argument %u '%s': expected ", view.name(), i + 1, text(param.name));
-    add_param_type(view, i, &why);
-    why.add(", got ");
-    add_arg(args[i], &why);
-    return KPK_ERROR_ARGUMENT;
+    selected += is_selected;
   }
   why.add("%s: no overload takes (", view.name());
   for (uint32_t i = 0; i < view.params.size(); ++i) {

@@ -26,6 +26,11 @@ void add_value(const kpk_value &value, Text *out) {
   }
 }
 
+bool same_value(const kpk_value &a, const kpk_value &b) {
+  if (a.type != b.type) return false;
+  return a.type == KPK_STRING ? std::strcmp(text(a.bits), text(b.bits)) == 0 : a.bits == b.bits;
+}
+
 void add_type(uint8_t type, Text *out) { out->add("%s%s", is_pointer(type) ? "*" : "", type_name(type)); }
 
 // "1024" for "BLOCK" of "BLOCK=1024": all constexprs of a variant that are not fixed.
@@ -115,6 +120,22 @@ void add_param_type(const KernelView &view, uint32_t param, Text *out) {
   out->add("%s{", distinct != 0 && is_pointer(seen[0]) ? "*" : "");
   for (uint32_t i = 0; i < distinct; ++i) out->add("%s%s", i == 0 ? "" : ",", type_name(seen[i]));
   out->add("}");
+}
+
+void add_selected_values(const KernelView &view, uint32_t selected, Text *out) {
+  const uint32_t count = view.overloads.size();
+  const auto value = [&](uint32_t k) -> const kpk_value & {
+    return follow<kpk_value>(view.overloads[k].selected)[selected];
+  };
+  const char *separator = "";
+  for (uint32_t k = 0; k < count; ++k) {
+    bool repeated = false;
+    for (uint32_t earlier = 0; earlier < k; ++earlier) repeated = repeated || same_value(value(earlier), value(k));
+    if (repeated) continue;
+    out->add("%s", separator);
+    add_value(value(k), out);
+    separator = ", ";
+  }
 }
 
 void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text *out) {

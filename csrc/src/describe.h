@@ -20,6 +20,8 @@ void add_arg_value(const kpk_arg &arg, Text *out);
 void add_call(const KernelView &view, const kpk_arg *args, Text *out);
 // "const *{fp16,bf16,fp32}": what the parameter takes over all overloads.
 void add_param_type(const KernelView &view, uint32_t param, Text *out);
+// "64, 128, 256": what selected parameter number `selected` may be, over all overloads.
+void add_selected_values(const KernelView &view, uint32_t selected, Text *out);
 // "(const *fp16 in_ptr, i32 n, CAUSAL=1)"
 void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text *out);
 // "softmax(*{fp16,bf16} out_ptr, ..., launch n_rows)"

@@ -1,0 +1,40 @@
+# Needs python3 (3.11 or later, with venv), g++ and make: the rest comes from PyPI into .venv.
+VENV ?= .venv
+TORCH ?= torch==2.13.0# what the tests compare with: a CPU build will do, say which if your index has several
+TRITON ?= # or one version: triton==3.6.*
+ARCHS ?= gfx90a gfx942 gfx1100 sm_80 sm_90
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard csrc/src/* csrc/python/* csrc/include/kpack/* csrc/cmake/*)
+PIP = $(VENV)/bin/pip --quiet --disable-pip-version-check install
+IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+CPP = '*.h' '*.hpp' '*.cc'
+SANITIZE_asan = address,undefined
+SANITIZE_tsan = thread
+test: $(VENV)/test.stamp cpp-asan cpp-tsan
+	$(IN_VENV) ctest --test-dir build/asan --output-on-failure
+	$(IN_VENV) ctest --test-dir build/tsan --output-on-failure --tests-regex race
+	$(IN_VENV) pytest
+check: $(VENV)/check.stamp
+	$(IN_VENV) ruff check . && $(IN_VENV) ruff format --check . && $(IN_VENV) mypy
+	git ls-files -co --exclude-standard $(CPP) | $(IN_VENV) xargs clang-format --dry-run -Werror
+format: $(VENV)/check.stamp
+	$(IN_VENV) ruff format . && git ls-files -co --exclude-standard $(CPP) | $(IN_VENV) xargs clang-format -i
+demo: $(VENV)/install.stamp
+	$(IN_VENV) sh examples/quickstart/run.sh
+archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a network: no GPU takes part
+	mkdir -p build/archives && $(IN_VENV) kpack build kernels/softmax.py $(ARCHS:%=--arch %) -o build/archives/libtk.a
+gpu: # without pip, .venv and network: benchmarks/README.md
+	benchmarks/run
+clean:
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
+.PHONY: test check format demo archives gpu clean
+
+# The build tools stay in .venv, so that installing again after a change compiles that change alone.
+$(VENV)/install.stamp: $(SOURCES)
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(PIP) 'scikit-build-core>=0.11' 'pybind11>=2.13' cmake ninja
+	$(PIP) --no-build-isolation --editable . $(TRITON) && touch $@
+$(VENV)/%.stamp: $(VENV)/install.stamp
+	$(PIP) --no-build-isolation --editable '.[$*]' $(TRITON) $(if $(filter test,$*),$(TORCH)) && touch $@
+cpp-%: $(VENV)/install.stamp
+	$(IN_VENV) cmake -S . -B build/$* -G Ninja -DCMAKE_BUILD_TYPE=Debug -DKPACK_PYTHON=OFF -DKPACK_TESTS=ON \
+	  -DKPACK_STRICT=ON -DKPACK_SANITIZE=$(SANITIZE_$*) && $(IN_VENV) cmake --build build/$*

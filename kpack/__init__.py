@@ -1,0 +1,56 @@
+"""kpack: Triton kernels, compiled ahead of time and packed into static archives that C++ programs link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kpack.build import VERSION, Pack, build
+from kpack.errors import (
+    CompileError,
+    Failure,
+    FormatError,
+    KpackError,
+    LaunchError,
+    PackError,
+    SpecError,
+    TargetError,
+)
+from kpack.expr import cdiv, next_power_of_2
+from kpack.spec import Arg, DType, Kernel
+from kpack.target import Target
+
+if TYPE_CHECKING:
+    from kpack.runtime import load, use_dry_driver
+
+__all__ = [
+    "Arg",
+    "CompileError",
+    "DType",
+    "Failure",
+    "FormatError",
+    "Kernel",
+    "KpackError",
+    "LaunchError",
+    "Pack",
+    "PackError",
+    "SpecError",
+    "Target",
+    "TargetError",
+    "__version__",
+    "build",
+    "cdiv",
+    "load",
+    "next_power_of_2",
+    "use_dry_driver",
+]
+
+__version__ = VERSION
+
+
+def __getattr__(name: str) -> Any:
+    # The runtime is a compiled module: archives can be built where it is not.
+    if name in ("load", "use_dry_driver"):
+        from kpack import runtime
+
+        return getattr(runtime, name)
+    raise AttributeError(f"module 'kpack' has no attribute {name!r}")

@@ -1,0 +1,230 @@
+"""The command line: build an archive, look inside one, and say how to link it.
+
+Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kpack.errors import KpackError
+
+if TYPE_CHECKING:
+    from kpack.objfile.listing import ImageListing, KernelListing, PackListing
+
+__all__ = ["main"]
+
+UNLIMITED_COLUMNS = 10_000  # where no terminal sets a width, nothing is cut or wrapped
+
+
+def main() -> None:
+    """The entry point: errors are sentences, tracebacks only with KPACK_TRACEBACK=1."""
+    try:
+        commands(prog_name="kpack")
+    except KpackError as error:
+        if os.environ.get("KPACK_TRACEBACK") == "1":
+            raise
+        print(f"kpack: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kpack")
+def commands() -> None:
+    """Triton kernels, compiled ahead of time and packed into a static archive that C++ programs link."""
+
+
+# ---- build
+
+
+@commands.command()
+@click.argument("kernels", nargs=-1, required=True, type=click.Path())
+@click.option("--arch", "archs", multiple=True, required=True, help="gfx90a, sm_90, ptx_80, ...; repeatable.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
+@click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
+@click.option("--host", default="x86_64", show_default=True, help="Of the programs: x86_64 or aarch64.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Processes to compile with; one a core.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar, no summary.")
+def build(
+    kernels: tuple[str, ...],
+    archs: tuple[str, ...],
+    output: str,
+    name: str | None,
+    host: str,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive."""
+    import kpack
+
+    began = time.monotonic()
+    arch = [part for given in archs for part in given.replace(",", " ").split()]
+    found = [kernel for path in kernels for kernel in kpack.find_kernels(path)]
+    pack = kpack.build(found, arch, name=name, host=host, jobs=jobs, progress=False if quiet else None)
+    path = pack.write(output)
+    if not quiet:
+        count = len(pack.plans)
+        click.echo(
+            f"{path}: {count} kernel{'s' if count != 1 else ''}, {len(pack.images)} images for "
+            f"{', '.join(target.name for target in pack.targets)}, {_size(path.stat().st_size)}, "
+            f"{time.monotonic() - began:.1f} s"
+        )
+
+
+# ---- ls
+
+
+@commands.command(name="ls")
+@click.argument("archive", type=click.Path())
+@click.option("--summary", is_flag=True, help="One line a kernel and target instead of one an image.")
+@click.option("--json", "as_json", is_flag=True, help="Every fact of the archive, for machines.")
+def list_archive(archive: str, summary: bool, as_json: bool) -> None:
+    """Show what is in ARCHIVE: kernels, variants, targets, sizes, registers, spills, shared memory."""
+    from kpack.objfile.listing import read_pack
+
+    pack = read_pack(archive)
+    if as_json:
+        click.echo(json.dumps(_plain(pack), indent=1))
+        return
+    console = Console(width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS, highlight=False)
+    kernels, images = len(pack.kernels), sum(len(kernel.images) for kernel in pack.kernels)
+    console.print(
+        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {images} images, "
+        f"host {pack.host}, {_size(Path(archive).stat().st_size)}"
+    )
+    for kernel in pack.kernels:
+        console.print(f"\n[bold]{kernel.name}[/]({escape(_call(kernel))})  [dim]{kernel.source}[/]")
+        for label, text in (("guard", kernel.guard_text), ("grid", kernel.grid_text)):
+            if text:
+                console.print(f"  {label} {escape(text)}")
+        console.print(_summary(kernel) if summary else _images(kernel))
+        for hole in kernel.holes:
+            target = kernel.targets[hole.target].name
+            console.print(f"  [red]missing[/] {hole.name} for {target}: {escape(hole.reason)}")
+
+
+def _images(kernel: KernelListing) -> Table:
+    table = _table("variant", "target", "bytes", "warps", "registers", "spills", "shared")
+    for variant in kernel.variants:
+        for image in kernel.images[variant.first_image : variant.first_image + variant.image_count]:
+            table.add_row(
+                variant.name,
+                kernel.targets[image.target].name,
+                f"{image.raw_bytes:,}",
+                f"{image.num_warps}",
+                f"{image.registers}",
+                f"{image.spill_bytes}",
+                f"{image.shared_bytes + image.static_shared_bytes:,}",
+            )
+    return table
+
+
+def _summary(kernel: KernelListing) -> Table:
+    table = _table("target", "variants", "bytes", "registers", "spills", "shared")
+    for index, target in enumerate(kernel.targets):
+        images = [image for image in kernel.images if image.target == index]
+        if images:
+            table.add_row(
+                target.name,
+                f"{len(images)}",
+                f"{sum(image.raw_bytes for image in images):,}",
+                _range(images, lambda image: image.registers),
+                _range(images, lambda image: image.spill_bytes),
+                _range(images, lambda image: image.shared_bytes + image.static_shared_bytes),
+            )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("variant", "target") else "right")
+    return table
+
+
+def _range(images: Iterable[ImageListing], fact: Callable[[ImageListing], int]) -> str:
+    values = [fact(image) for image in images]
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _call(kernel: KernelListing) -> str:
+    """The parameters as a person reads them: "const *{fp16,fp32} in_ptr, i32 n, selected MODE, launch rows"."""
+    from kpack.objfile import abi
+
+    type_names = {abi.VOID: "void", **{code: name for name, code in abi.DTYPES.items()}}
+    prefixes = {abi.PARAM_ARGUMENT: "", abi.PARAM_SELECTED: "selected ", abi.PARAM_LAUNCH: "launch "}
+    shown = []
+    for index, param in enumerate(kernel.params):
+        text = prefixes[param.kind]
+        if param.kind == abi.PARAM_ARGUMENT:
+            codes = dict.fromkeys(overload.types[index] for overload in kernel.overloads)
+            names = [type_names[code & ~abi.POINTER] for code in codes]
+            text += "const " if param.flags & abi.PARAM_CONST else ""
+            text += "*" if any(code & abi.POINTER for code in codes) else ""
+            text += (names[0] if len(names) == 1 else "{" + ",".join(names) + "}") + " "
+        shown.append(text + param.name)
+    return ", ".join(shown)
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _plain(value: Any) -> Any:
+    """A listing as JSON has it: dataclasses as objects, programs in hex, image bytes left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not isinstance(getattr(value, field.name), memoryview)
+        }
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
+
+
+# ---- config
+
+
+@commands.command()
+@click.option("--cflags", is_flag=True, help="What the compiler gets: the header folder.")
+@click.option("--libs", is_flag=True, help="What the linker gets: the runtime, and what it needs.")
+@click.option("--includedir", is_flag=True)
+@click.option("--libdir", is_flag=True)
+@click.option("--cmakedir", is_flag=True, help="For find_package(kpack CONFIG PATHS ...).")
+def config(cflags: bool, libs: bool, includedir: bool, libdir: bool, cmakedir: bool) -> None:
+    """Say how to compile and link a program; flags may be combined."""
+    from kpack import paths
+
+    words: list[str] = []
+    if includedir:
+        words.append(str(paths.include_dir()))
+    if libdir:
+        words.append(str(paths.library_path().parent))
+    if cmakedir:
+        words.append(str(paths.cmake_dir()))
+    if cflags:
+        words.append(f"-I{paths.include_dir()}")
+    if libs:
+        words += [str(paths.library_path()), "-ldl", "-lpthread"]
+    if not words:
+        raise click.UsageError("say what to show: --cflags, --libs, --includedir, --libdir or --cmakedir")
+    click.echo(" ".join(words))

@@ -1,0 +1,1 @@
+"""Triton, and nothing of it outside: variants in, images out, in processes that may die."""

@@ -1,0 +1,359 @@
+"""The one module that imports triton: one variant and one target in, an Image out, for every supported release.
+
+What a release does differently is in its `Release` below; what in the environment changes code is switched off
+or pinned, and recorded. Triton's cache is used, one folder a device function: its key covers the kernel's
+source, constants and options, but not the name that the variant's device function is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+import triton.language as tl
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import JITFunction
+
+from kpack.errors import KpackError, SpecError
+from kpack.image import Compiled, Image, read_image
+from kpack.objfile import abi
+from kpack.spec import DEFAULT_NUM_WARPS, DType, Plan, Value, Variant
+from kpack.target import Target, nearest
+
+__all__ = ["Misfit", "check", "compile_variant", "pin_environment", "provenance", "reason_of", "source_key"]
+
+MAX_THREADS = 1024  # of a block, on every target
+
+# Shared memory that a block can have, bytes: opted into on CUDA, all of the LDS on AMD.
+_KIB = 1024
+_SHARED_BYTES = {
+    75: 64 * _KIB,
+    80: 163 * _KIB,
+    86: 99 * _KIB,
+    87: 163 * _KIB,
+    89: 99 * _KIB,
+    90: 227 * _KIB,
+    100: 227 * _KIB,
+    103: 227 * _KIB,
+    110: 227 * _KIB,
+    120: 99 * _KIB,
+    121: 99 * _KIB,
+    "gfx950": 160 * _KIB,
+    "gfx1250": 320 * _KIB,
+}
+_LDS_BYTES = 64 * _KIB
+
+
+class Misfit(KpackError):
+    """A variant that compiles to something no device of the target can run."""
+
+
+# ---- releases of Triton
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What changes from release to release. `hidden`: pointers that follow the user's arguments."""
+
+    hidden: tuple[int, ...]
+    cluster_dims: bool
+    """clusters are metadata.cluster_dims; else num_ctas, along x"""
+
+
+_SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
+_RELEASES: dict[tuple[int, int], Release] = {
+    (3, 4): Release(hidden=_SCRATCH[:1], cluster_dims=True),
+    (3, 5): Release(hidden=_SCRATCH, cluster_dims=True),
+    (3, 6): Release(hidden=_SCRATCH, cluster_dims=False),
+    (3, 7): Release(hidden=_SCRATCH, cluster_dims=False),
+    (3, 8): Release(hidden=_SCRATCH, cluster_dims=False),
+    (3, 9): Release(hidden=_SCRATCH, cluster_dims=False),
+}
+
+
+def _version() -> tuple[int, int]:
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _release() -> Release:
+    try:
+        return _RELEASES[_version()]
+    except KeyError:
+        known = " ".join(f"{major}.{minor}" for major, minor in _RELEASES)
+        raise SpecError(
+            f"triton: expected a release whose launch convention is known: {known}, got {triton.__version__}"
+        ) from None
+
+
+# ---- the environment
+
+# What the environment may say: where things are, not what code comes out. The tools among them are recorded.
+_KEPT = frozenset(
+    ("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH", "TRITON_HOME", "TRITON_AMD_CODEGEN_PATH")
+)
+_PREFIXES = ("TRITON_", "AMDGCN_", "MLIR_", "LLVM_", "NVPTX_")
+_OTHERS = ("ALLOW_LHS_TMEM_LAYOUT_CONVERSION", "USE_IR_LOC", "PTXAS_OPTIONS")
+_OTHER_PREFIX = "DISABLE_"  # DISABLE_LLVM_OPT, DISABLE_PTXAS_OPT, DISABLE_MMA_V3 ...
+
+# With line info, an image would hold the path of the kernel's source file.
+_PINNED = {"TRITON_DISABLE_LINE_INFO": "1"}
+
+# Some defaults are read from the environment when triton is imported, which was before this module could act.
+_PINNED_OPTIONS: Mapping[str, Any] = {
+    "enable_fp_fusion": True,
+    "debug": False,
+    "instrumentation_mode": "",
+    "ptx_options": "",
+}
+# Not for users: they name files of the machine, or contradict the target.
+_REFUSED_OPTIONS = frozenset(
+    ("arch", "backend_name", "extern_libs", "ir_override", "warp_size", "instrumentation_mode")
+)
+
+
+def pin_environment() -> None:
+    """Make code depend on kernels and options alone. For a process that does nothing but compile."""
+    for name in list(os.environ):
+        changes_code = name.startswith((*_PREFIXES, _OTHER_PREFIX)) or name in _OTHERS
+        if changes_code and name not in _KEPT:
+            del os.environ[name]
+    os.environ.update(_PINNED)
+    # Knobs that the program has set in Python go before the environment.
+    for group in (knobs.compilation, knobs.runtime, knobs.language, knobs.nvidia, knobs.amd):
+        for name in (*group.knob_descriptors, "add_stages_inspection_hook"):
+            group.__dict__.pop(name, None)
+
+
+def cache_dir() -> Path:
+    given = os.environ.get("KPACK_CACHE_DIR")
+    if given:
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kpack"
+
+
+# ---- before compiling
+
+
+def check(plans: Iterable[Plan], targets: Sequence[Target]) -> None:
+    """Refuse what no variant could be compiled with. Raises SpecError with a line a mistake."""
+    _release()
+    fields = {target: _option_names(target) for target in targets}
+    known = frozenset().union(*fields.values())
+    mistakes = []
+    for plan in plans:
+        fn = plan.kernel.fn
+        if not isinstance(fn, JITFunction):
+            mistakes.append(
+                f"{plan.name}: expected a function decorated with @triton.jit, got {type(fn).__name__}"
+            )
+        for name in sorted({name for variant in plan.variants for name, _ in variant.options}):
+            # What one vendor has and the other lacks is for the one: Triton itself passes over it.
+            if name not in known:
+                mistakes.append(
+                    f"{plan.name}: option {name!r}: expected one of {' '.join(sorted(known))}, "
+                    f"got {name!r}{nearest(name, known)}"
+                )
+    if mistakes:
+        raise SpecError("\n".join(mistakes))
+
+
+def _option_names(target: Target) -> frozenset[str]:
+    options = _backend(target).parse_options({"enable_fp_fusion": True})
+    return frozenset(type(options).__dataclass_fields__) - _REFUSED_OPTIONS
+
+
+def _gpu_target(target: Target) -> GPUTarget:
+    if target.vendor == abi.VENDOR_CUDA:
+        return GPUTarget("cuda", target.arch, target.warp_size)
+    return GPUTarget("hip", target.processor, target.warp_size)
+
+
+def _backend(target: Target) -> Any:
+    return make_backend(_gpu_target(target))
+
+
+def source_key(plan: Plan) -> str:
+    """Stands for the kernel's source, all that it calls, and the compiler."""
+    return f"triton-{triton.__version__}-{plan.kernel.fn.cache_key}"
+
+
+def provenance(plan: Plan, targets: Sequence[Target]) -> dict[str, Any]:
+    """What a person would need to make these images again; no path and no time, so that bytes stay the same."""
+    return {
+        "triton": triton.__version__,
+        "source": plan.source,
+        "source_hash": plan.kernel.fn.cache_key,
+        "environment": dict(_PINNED),
+        "tools": {target.name: _tool_version(target) for target in targets},
+        "pinned": dict(_PINNED_OPTIONS),
+        "options": {variant.name: dict(map(_recorded, variant.options)) for variant in plan.variants},
+    }
+
+
+def _recorded(option: tuple[str, Value]) -> tuple[str, object]:
+    name, value = option
+    return name, str(value) if isinstance(value, DType) else value
+
+
+def _tool_version(target: Target) -> str:
+    """The version of what turns the last text into machine code."""
+    if target.vendor == abi.VENDOR_CUDA:
+        compiler = importlib.import_module("triton.backends.nvidia.compiler")
+        text = str(compiler.get_ptxas_version(target.arch))
+        release = [line for line in text.splitlines() if "release" in line]
+        return (release or text.splitlines() or [""])[-1].strip()
+    compiler = importlib.import_module("triton.backends.amd.compiler")
+    revision = getattr(compiler, "get_amd_codegen_revision", None)
+    return f"LLVM of triton {triton.__version__}" if revision is None else str(revision())
+
+
+# ---- compiling
+
+
+def compile_variant(plan: Plan, variant: Variant, target: Target) -> Image:
+    """Compile one variant. Only in a process of its own kind: it renames the kernel's device function."""
+    _check_threads(_int_option(variant, "num_warps", DEFAULT_NUM_WARPS), target)
+    fn = plan.kernel.fn
+    fn.repr = lambda _: variant.entry
+    folder = cache_dir() / "triton" / hashlib.sha256(variant.entry.encode()).hexdigest()[:32]
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    result = triton.compile(
+        _source(plan, variant), target=_gpu_target(target), options=_options(variant, target)
+    )
+    image = read_image(_compiled(plan, variant, target, result))
+    _check_fit(image)
+    return image
+
+
+def _source(plan: Plan, variant: Variant) -> ASTSource:
+    """The kernel with everything bound that this variant binds: constexprs, ones and nulls are constants."""
+    fn = plan.kernel.fn
+    constants: dict[str, Any] = {
+        constexpr.name: _triton_value(value)
+        for constexpr, value in zip(plan.constexprs, variant.constexprs, strict=True)
+    }
+    types = dict(variant.arguments)
+    for index, (name, _) in enumerate(variant.arguments):
+        if index in variant.equal_1 or index in variant.null:
+            constants[name] = 1 if index in variant.equal_1 else None
+    signature = {name: "constexpr" if name in constants else types[name] for name in fn.arg_names}
+    position = {name: number for number, name in enumerate(fn.arg_names)}
+    attributes = {
+        (position[name],): [["tt.divisibility", 16]]
+        for index, (name, _) in enumerate(variant.arguments)
+        if index in variant.divisible_16
+    }
+    return ASTSource(fn, signature, constexprs=constants, attrs=attributes)
+
+
+_DTYPES = {str(dtype): dtype for dtype in vars(tl).values() if isinstance(dtype, tl.dtype)}
+
+
+def _triton_value(value: Value) -> Any:
+    return _DTYPES[value.name] if isinstance(value, DType) else value
+
+
+def _options(variant: Variant, target: Target) -> dict[str, Any]:
+    """The options of this backend: what is pinned, then what the user gave."""
+    known = _option_names(target) | {"instrumentation_mode"}
+    given = {**_PINNED_OPTIONS, **dict(variant.options)}
+    return {name: value for name, value in given.items() if name in known}
+
+
+def _int_option(variant: Variant, name: str, default: int) -> int:
+    value = dict(variant.options).get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def _compiled(plan: Plan, variant: Variant, target: Target, result: Any) -> Compiled:
+    """What Triton says of its result, in kpack's words."""
+    metadata, release = result.metadata, _release()
+    if metadata.name != variant.entry:
+        raise Misfit(f"device function: expected the name {variant.entry}, got {metadata.name}")
+    cluster = tuple(metadata.cluster_dims) if release.cluster_dims else (metadata.num_ctas, 1, 1)
+    folded = variant.equal_1 | variant.null
+    types = plan.overloads[variant.overload].types
+    return Compiled(
+        target=target,
+        entry=variant.entry,
+        code=_code(target, result.asm),
+        arguments=tuple(
+            (index, types[index]) for index in range(len(variant.arguments)) if index not in folded
+        ),
+        hidden=release.hidden,
+        # Warp specialisation adds warps: the requested number is not the launched one.
+        num_warps=metadata.num_warps,
+        warp_size=metadata.warp_size,
+        shared_bytes=metadata.shared,
+        cluster=(cluster[0], cluster[1], cluster[2]),
+        global_scratch_bytes=getattr(metadata, "global_scratch_size", 0),  # not on AMD before 3.7
+        global_scratch_align=getattr(metadata, "global_scratch_align", 1),
+        profile_scratch_bytes=getattr(metadata, "profile_scratch_size", 0),
+        profile_scratch_align=getattr(metadata, "profile_scratch_align", 1),
+        flags=_flags(target, metadata, cluster),
+        convention=100 * _version()[0] + _version()[1],
+    )
+
+
+def _code(target: Target, asm: Mapping[str, Any]) -> bytes:
+    if target.kind == abi.IMAGE_PTX:
+        return str(asm["ptx"]).encode() + b"\0"  # the driver takes PTX as a C string
+    code: bytes = asm["cubin" if target.kind == abi.IMAGE_CUBIN else "hsaco"]
+    return code
+
+
+def _flags(target: Target, metadata: Any, cluster: Sequence[int]) -> int:
+    ctas = cluster[0] * cluster[1] * cluster[2]
+    flags = {
+        abi.IMAGE_COOPERATIVE: metadata.launch_cooperative_grid,
+        abi.IMAGE_PDL: getattr(metadata, "launch_pdl", False),
+        abi.IMAGE_GRID_TIMES_CLUSTER: ctas > 1,
+        abi.IMAGE_NONPORTABLE_CLUSTER: ctas > 8,
+        # Triton's AMD launcher sizes scratch by grid element.
+        abi.IMAGE_SCRATCH_PER_CTA: target.vendor == abi.VENDOR_CUDA,
+    }
+    return sum(flag for flag, is_set in flags.items() if is_set)
+
+
+def _check_threads(num_warps: int, target: Target) -> None:
+    threads = num_warps * target.warp_size
+    if threads > MAX_THREADS:
+        raise Misfit(
+            f"threads of a block: expected at most {MAX_THREADS}, "
+            f"got {threads}: {num_warps} warps of {target.warp_size}; lower num_warps for {target.name}"
+        )
+
+
+def _check_fit(image: Image) -> None:
+    """What the compiler accepts, but no device of the target can launch."""
+    _check_threads(image.num_warps, image.target)
+    limit = _SHARED_BYTES.get(image.target.processor or image.target.arch, _LDS_BYTES)
+    wanted = image.shared_bytes + image.static_shared_bytes
+    if wanted > limit:
+        raise Misfit(
+            f"shared memory of a block: expected at most {limit} bytes on {image.target.name}, "
+            f"got {wanted}; use smaller blocks or fewer stages"
+        )
+
+
+def reason_of(error: BaseException) -> str:
+    """Triton's own words: the line of the source it points at, and why, without a Python traceback."""
+    reasons: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = str(current).strip() or type(current).__name__
+        if not isinstance(current, (KpackError, triton.TritonError)):
+            text = f"{type(current).__name__}: {text}"
+        if not any(text in known for known in reasons):
+            reasons.append(text)
+        current = current.__cause__
+    return "\n".join(reasons)

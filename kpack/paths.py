@@ -1,0 +1,37 @@
+"""Where the files are that a C++ program needs: beside the built extension, in every kind of install."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from kpack.errors import KpackError
+
+__all__ = ["cmake_dir", "include_dir", "library_path"]
+
+
+def include_dir() -> Path:
+    """What `-I` gets: the folder that holds kpack/kpack.hpp."""
+    return _installed("include")
+
+
+def library_path() -> Path:
+    """The runtime archive, libkpack_runtime.a."""
+    return _installed("lib", "libkpack_runtime.a")
+
+
+def cmake_dir() -> Path:
+    """What `find_package(kpack CONFIG PATHS ...)` gets."""
+    return _installed("cmake")
+
+
+def _installed(*parts: str) -> Path:
+    # An editable install leaves the Python files in the checkout and puts what was built elsewhere: only the
+    # import system knows where.
+    spec = find_spec("kpack._runtime")
+    if spec is None or spec.origin is None:
+        raise KpackError("kpack._runtime: expected beside the package, got none; install kpack with pip")
+    path = Path(spec.origin).parent.joinpath(*parts)
+    if not path.exists():
+        raise KpackError(f"{path}: expected from the installation, got nothing; install kpack again")
+    return path

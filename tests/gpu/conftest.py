@@ -1,0 +1,19 @@
+"""What the tests of this folder need: a GPU, and the shared object that `make gpu` links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[2] / "build" / "gpu" / "libtk.so"
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    torch = pytest.importorskip("torch", reason="torch is what results are compared with")
+    if not torch.cuda.is_available():
+        pytest.skip("torch.cuda is not available")
+    # With a GPU, a missing library is a mistake, not a reason to skip.
+    assert LIBRARY.exists(), f"{LIBRARY}: expected from `make gpu`"
+    return LIBRARY

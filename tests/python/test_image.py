@@ -1,0 +1,209 @@
+"""Facts read out of cubin, code object and PTX, beside what other tools say, and beside what the compiler says."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import triton
+import triton.language as tl
+
+import kpack
+from kpack.errors import FormatError
+from kpack.image import Compiled, read_image
+from kpack.objfile import abi
+
+TARGETS = ("sm_80", "sm_90", "ptx_80", "gfx90a", "gfx1100")
+SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
+POINTER = abi.POINTER
+
+
+@triton.jit
+def scalars_kernel(out_ptr, flag, a, b, c, d, e, f, g, h, n, BLOCK: tl.constexpr):
+    cols = tl.arange(0, BLOCK)
+    x = (a + b + c + d + n).to(tl.float32) + e + f + g + h.to(tl.float32)
+    x = tl.where(flag, x, -x)
+    tl.store(out_ptr + cols, x, mask=cols < n)
+
+
+@triton.jit
+def spilling_kernel(out_ptr, in_ptr, BLOCK: tl.constexpr):
+    cols = tl.arange(0, BLOCK)
+    x = tl.load(in_ptr + cols)
+    tl.store(out_ptr + cols, x / tl.sum(x, axis=0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KPACK_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def scalars(cache):
+    kernel = kpack.Kernel(
+        scalars_kernel,
+        name="scalars",
+        signature={
+            "out_ptr": "*fp32:16",
+            "flag": "i1",
+            "a": "i8",
+            "b": "u16",
+            "c": "i64",
+            "d": "u32:1",
+            "e": "fp16",
+            "f": "fp64",
+            "g": "fp32",
+            "h": "bf16",
+            "n": "i32",
+        },
+        constexprs={"BLOCK": 128},
+        grid=1,
+    )
+    return {image.target.name: image for image in kpack.build(kernel, TARGETS).images}
+
+
+@pytest.fixture(scope="module")
+def spilling(cache):
+    kernel = kpack.Kernel(
+        spilling_kernel,
+        signature={"out_ptr": "*fp32:16", "in_ptr": "const *fp32:16"},
+        constexprs={"BLOCK": 2048},
+        options={"num_warps": 1, "maxnreg": 32},
+        grid=1,
+    )
+    return {image.target.name: image for image in kpack.build(kernel, ("sm_80", "sm_90")).images}
+
+
+def compiled(image, **changes) -> Compiled:
+    """What the compiler said of an image, as read_image() is told."""
+    arguments = [(s.index, s.type) for s in image.layout if s.source == abi.SLOT_ARGUMENT]
+    given = Compiled(
+        target=image.target,
+        entry=image.entry,
+        code=image.code,
+        arguments=tuple(arguments),
+        hidden=SCRATCH,
+        num_warps=image.num_warps,
+        warp_size=image.warp_size,
+        shared_bytes=image.shared_bytes,
+        flags=image.flags,
+        convention=image.convention,
+    )
+    return dataclasses.replace(given, **changes)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_scalar_lies_where_c_puts_it(scalars, target):
+    image = scalars[target]
+    # `d` is 1, and gone.
+    assert [(slot.index, slot.offset, slot.size) for slot in image.layout[:-2]] == [
+        (0, 0, 8),
+        (1, 8, 1),
+        (2, 9, 1),
+        (3, 10, 2),
+        (4, 16, 8),
+        (6, 24, 2),
+        (7, 32, 8),
+        (8, 40, 4),
+        (9, 44, 2),
+        (10, 48, 4),
+    ]
+    assert [(slot.source, slot.offset, slot.size) for slot in image.layout[-2:]] == [
+        (abi.SLOT_GLOBAL_SCRATCH, 56, 8),
+        (abi.SLOT_PROFILE_SCRATCH, 64, 8),
+    ]
+    assert image.param_bytes == 72
+
+
+def test_the_code_says_what_it_is(scalars):
+    assert scalars["ptx_80"].code.endswith(b"}\n\0") or scalars["ptx_80"].code.endswith(b"\0")
+    assert scalars["ptx_80"].ptx_version >= 80 and scalars["ptx_80"].least_driver >= 12000
+    assert scalars["gfx90a"].elf_flags == 0x53F and scalars["gfx1100"].elf_flags == 0x41
+    assert {name: image.warp_size for name, image in scalars.items()} == {
+        "sm_80": 32,
+        "sm_90": 32,
+        "ptx_80": 32,
+        "gfx90a": 64,
+        "gfx1100": 32,
+    }
+    major, minor = map(int, triton.__version__.split(".")[:2])
+    assert {image.convention for image in scalars.values()} == {100 * major + minor}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_reading_an_image_again_gives_the_same(scalars, target):
+    assert read_image(compiled(scalars[target])) == scalars[target]
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_resources_are_those_that_cuobjdump_reports(scalars, spilling, tmp_path, target):
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.exists():
+        pytest.skip("no cuobjdump in this triton")
+    for image in (scalars[target], spilling[target]):
+        file = tmp_path / "image.cubin"
+        file.write_bytes(image.code)
+        text = subprocess.run([tool, "-res-usage", file], capture_output=True, text=True, check=True).stdout
+        said = {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED):(\d+)", text)}
+        reserved = 1024 if b".nv.shared.reserved.0" in image.code else 0
+        assert image.registers == said["REG"]
+        assert image.local_bytes == said["STACK"]
+        assert image.static_shared_bytes == max(0, said["SHARED"] - reserved) == 0
+        assert image.max_threads == 32 * image.num_warps
+
+
+def test_spills_are_told_from_the_rest_of_the_frame(scalars, spilling):
+    assert scalars["sm_80"].spill_bytes == 0
+    assert spilling["sm_80"].spill_bytes == spilling["sm_80"].local_bytes > 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden": SCRATCH[:1]}, ["parameters (offset, size): expected (0, 8)", "by the signature, got (0, 8)"]),
+        ({"arguments": ((0, POINTER | abi.FP32), (1, abi.I32))}, ["(8, 4)", "in the code"]),
+        ({"num_warps": 8}, ["threads of a block: expected"]),
+        ({"warp_size": 16}, ["warp size: expected 16 by the compiler, got"]),
+        ({"entry": "other"}, ["other"]),
+    ],
+)  # fmt: skip
+def test_code_and_compiler_must_say_the_same(scalars, target, changes, words):
+    with pytest.raises(FormatError) as raised:
+        read_image(compiled(scalars[target], **changes))
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_damage_goes_past_as_another_error(scalars, target):
+    code = scalars[target].code
+    for length in range(
+        0, len(code) * 9 // 10, 499
+    ):  # program headers may lie at the end, and nobody asks them
+        with pytest.raises(FormatError):
+            read_image(compiled(scalars[target], code=code[:length]))
+
+
+@pytest.mark.parametrize("target", ["sm_80", "gfx90a"])
+def test_a_flipped_byte_of_the_facts_is_refused_or_read(scalars, target):
+    image = scalars[target]
+    name = b".nv.info" if target == "sm_80" else b"amdhsa.kernels"
+    start = image.code.index(name)
+    for at in range(start, min(start + 600, len(image.code)), 5):
+        code = bytearray(image.code)
+        code[at] ^= 0x5A
+        with contextlib.suppress(FormatError):
+            read_image(compiled(image, code=bytes(code)))
+
+
+@pytest.mark.parametrize(("target", "other"), [("sm_80", "gfx90a"), ("gfx90a", "sm_80"), ("ptx_80", "sm_80")])
+def test_code_of_another_kind_is_refused(scalars, target, other):
+    with pytest.raises(FormatError, match="expected"):
+        read_image(compiled(scalars[target], code=scalars[other].code))

@@ -1,0 +1,426 @@
+"""Kernel: what it refuses, all at a time, and the variants that it expands to."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import kpack
+from kpack.objfile import abi
+from kpack.spec import Arg, DType, expand
+from kpack.target import Target, parse_targets
+
+SM_90 = parse_targets("sm_90")
+BOTH = parse_targets(["gfx90a", "sm_90"])
+
+
+def jit(function, constexprs=()):
+    """What kpack knows of a @triton.jit function, without triton."""
+    names = list(function.__code__.co_varnames[: function.__code__.co_argcount])
+    constexprs = constexprs or [name for name in names if name.isupper()]
+    params = [SimpleNamespace(is_constexpr=name in constexprs) for name in names]
+    return SimpleNamespace(arg_names=names, params=params, fn=function)
+
+
+def config(kwargs, num_warps=4, num_stages=3, num_ctas=1, maxnreg=None, pre_hook=None):
+    return SimpleNamespace(**locals())
+
+
+def softmax_kernel(out_ptr, in_ptr, in_row_stride, out_row_stride, n_cols, BLOCK):
+    pass
+
+
+def softmax(**changes):
+    given = {
+        "name": "softmax",
+        "signature": {
+            "out_ptr": "*T:16?",
+            "in_ptr": "const *T:16?",
+            "in_row_stride": "i64:16?",
+            "out_row_stride": "i64:16?",
+            "n_cols": "i32",
+        },
+        "types": {"T": ["fp16", "bf16", "fp32"]},
+        "configs": [config({"BLOCK": 1024}), config({"BLOCK": 4096}, num_warps=8)],
+        "guard": lambda n_cols, BLOCK: n_cols <= BLOCK,
+        "grid": lambda n_rows: (n_rows,),
+    }
+    return kpack.Kernel(jit(softmax_kernel), **{**given, **changes})
+
+
+def copy_kernel(dst, src, n, alpha, ROWS, FLAG, BLOCK=64):
+    pass
+
+
+def copy(**changes):
+    given = {
+        "signature": {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"},
+        "constexprs": {"ROWS": 4, "FLAG": [True, False]},
+        "grid": "n",
+    }
+    return kpack.Kernel(jit(copy_kernel), "copy", **{**given, **changes})
+
+
+def test_importing_kpack_imports_no_compiler():
+    code = (
+        "import kpack, sys; print(sorted({'triton', 'torch', 'lief', 'rich', 'pebble'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_kernel_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        softmax().name = "other"
+
+
+def test_softmax_expands_to_a_variant_a_type_config_and_alignment():
+    plan = expand(softmax(), SM_90)
+    assert [variant.name for variant in plan.variants] == [
+        f"{type_}.{config}{suffix}"
+        for type_ in ("fp16", "bf16", "fp32")
+        for config in ("BLOCK1024.w4", "BLOCK4096.w8")
+        for suffix in (".a16", "")
+    ]
+    special, general = plan.variants[:2]
+    assert special.entry == "softmax_fp16_BLOCK1024_w4_a16"
+    assert special.divisible_16 == {0, 1, 2, 3} and general.divisible_16 == frozenset()
+    assert special.arguments[:3] == (("out_ptr", "*fp16"), ("in_ptr", "*fp16"), ("in_row_stride", "i64"))
+    assert str(special.guard) == "n_cols <= 1024" and list(map(str, special.grid)) == ["n_rows"]
+    assert special.options == (("num_stages", 3), ("num_warps", 4))
+    assert (plan.guard_text, plan.grid_text) == ("n_cols <= BLOCK", "n_rows")
+    assert plan.source.startswith("test_spec.py:")
+    assert [(c.name, c.role) for c in plan.constexprs] == [("BLOCK", abi.CONSTEXPR_TUNED)]
+
+
+def test_the_call_has_arguments_then_selected_constexprs_then_launch_parameters():
+    plan = expand(
+        copy(
+            constexprs={"FLAG": [True, False], "ROWS": [1, 2]},  # not in source order
+            grid=lambda rows, n: (rows, n),
+            guard=lambda extra, rows, ROWS: extra < rows * ROWS,
+            args={"dst": Arg("out", extent="rows * n * 4"), "n": {"least": 0, "key": "exact"}},
+        ),
+        SM_90,
+    )
+    assert [(p.name, p.kind) for p in plan.params] == [
+        ("dst", abi.PARAM_ARGUMENT),
+        ("src", abi.PARAM_ARGUMENT),
+        ("n", abi.PARAM_ARGUMENT),
+        ("alpha", abi.PARAM_ARGUMENT),
+        ("ROWS", abi.PARAM_SELECTED),
+        ("FLAG", abi.PARAM_SELECTED),
+        ("rows", abi.PARAM_LAUNCH),
+        ("extra", abi.PARAM_LAUNCH),
+    ]
+    dst, _, n, alpha, rows, flag, launch, _ = plan.params
+    assert dst.type == abi.POINTER | abi.FP32
+    assert (dst.direction, str(dst.extent)) == (abi.DIRECTION_OUT, "rows * n * 4")
+    assert (n.least, n.most, n.key) == (0, 2**31 - 1, abi.PARAM_KEY_EXACT)
+    assert (alpha.least, alpha.most) == (0, 0)
+    assert (rows.type, rows.least, rows.most) == (abi.I64, -(2**63), 2**63 - 1)
+    assert (flag.type, flag.least, flag.most) == (abi.I1, 0, 1)
+    assert launch.type == abi.I64
+    assert [overload.selected for overload in plan.overloads] == [
+        (rows, flag) for rows in (1, 2) for flag in (True, False)
+    ]
+
+
+def test_roles_say_where_a_constexpr_comes_from():
+    plan = expand(copy(), SM_90)
+    assert {c.name: c.role for c in plan.constexprs} == {
+        "ROWS": abi.CONSTEXPR_FIXED,
+        "FLAG": abi.CONSTEXPR_SELECTED,
+        "BLOCK": abi.CONSTEXPR_FIXED,  # by its default
+    }
+    assert plan.variants[0].constexprs == (4, True, 64)
+    plan = expand(copy(configs=[{"BLOCK": 32}, {"BLOCK": 64, "num_warps": 8}, {"num_warps": 2}]), SM_90)
+    assert plan.constexprs[2].role == abi.CONSTEXPR_TUNED
+    assert [v.name for v in plan.variants[:3]] == [
+        "FLAGTrue.BLOCK32.w4",
+        "FLAGTrue.BLOCK64.w8",
+        "FLAGTrue.BLOCK64.w2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("signature", "names", "ones", "nulls", "divisible"),
+    [
+        ({"n": "i32:1"}, ["w4"], [{2}], [set()], [set()]),
+        ({"n": "i32:1?"}, ["w4.one_n", "w4"], [{2}, set()], [set()] * 2, [set()] * 2),
+        ({"src": "*fp32:none"}, ["w4"], [set()], [{1}], [set()]),
+        ({"src": "*fp32:none?"}, ["w4.none_src", "w4"], [set()] * 2, [{1}, set()], [set()] * 2),
+        ({"dst": "*fp32:16"}, ["w4"], [set()], [set()], [{0}]),
+        (
+            {"dst": "*fp32:16", "src": "*fp32:16?:none?"},
+            ["w4.none_src", "w4.a16", "w4"],
+            [set()] * 3,
+            [{1}, set(), set()],
+            [{0}, {0, 1}, {0}],
+        ),
+        (
+            {"n": "i32:16?:1?", "dst": "*fp32:16?"},
+            ["w4.a16.one_n", "w4.one_n", "w4.a16", "w4"],
+            [{2}, {2}, set(), set()],
+            [set()] * 4,
+            [{0}, set(), {0, 2}, set()],
+        ),
+    ],
+)
+def test_hints_make_variants_the_most_special_first(signature, names, ones, nulls, divisible):
+    base = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
+    plan = expand(copy(signature={**base, **signature}, constexprs={"ROWS": 4, "FLAG": True}), SM_90)
+    assert [variant.name for variant in plan.variants] == names
+    assert [set(variant.equal_1) for variant in plan.variants] == ones
+    assert [set(variant.null) for variant in plan.variants] == nulls
+    assert [set(variant.divisible_16) for variant in plan.variants] == divisible
+
+
+def test_configs_may_ask_for_the_target_and_keep_its_order():
+    def configs(target: Target):
+        warps = (1, 2, 4) if target.warp_size == 64 else (1, 8, 4)
+        return [config({"BLOCK": 64}, num_warps=w) for w in warps]
+
+    plan = expand(softmax(types={"T": ["fp16"]}, configs=configs), BOTH)
+    special = [variant for variant in plan.variants if variant.divisible_16]
+    for_each = {t.name: [v.options[1][1] for v in special if t in v.targets] for t in BOTH}
+    assert for_each == {"gfx90a": [1, 2, 4], "sm_90": [1, 8, 4]}
+    assert {v.options[1][1]: len(v.targets) for v in special} == {1: 2, 2: 1, 4: 2, 8: 1}
+
+
+def test_a_variant_that_no_call_can_reach_is_left_out():
+    plan = expand(
+        copy(
+            constexprs={"ROWS": [16, 64], "FLAG": True},
+            configs=[{"BLOCK": 32}, {"BLOCK": 128}],
+            guard=lambda ROWS, BLOCK: BLOCK >= ROWS,
+        ),
+        SM_90,
+    )
+    assert [variant.name for variant in plan.variants] == [
+        "ROWS16.BLOCK32.w4",
+        "ROWS16.BLOCK128.w4",
+        "ROWS64.BLOCK128.w4",
+    ]
+    assert all(variant.guard is None for variant in plan.variants)
+    with pytest.raises(kpack.SpecError, match=r"copy: overload 1000: .*all guards are false"):
+        expand(copy(constexprs={"ROWS": [1000], "FLAG": True}, guard="BLOCK >= ROWS"), SM_90)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "type_"),
+    [
+        (True, "True", abi.I1),
+        (-1, "-1", abi.I64),
+        (0.5, "0.5", abi.FP64),
+        ("ieee", "ieee", abi.STRING),
+        ("a b/c", "a_b_c", abi.STRING),
+        (None, "None", abi.NONE),
+        (DType("bf16"), "bf16", abi.DTYPE),
+    ],
+)
+def test_a_selected_constexpr_may_be_any_value(value, name, type_):
+    plan = expand(copy(constexprs={"ROWS": [value], "FLAG": 1}), SM_90)
+    assert plan.variants[0].name == f"ROWS{name}.w4"
+    assert plan.variants[0].entry.isidentifier()
+    assert plan.overloads[0].types[-1] == type_
+
+
+def test_triton_dtypes_and_constexprs_are_known_by_their_shape():
+    tl = pytest.importorskip("triton.language")
+    plan = expand(copy(constexprs={"ROWS": tl.bfloat16, "FLAG": tl.constexpr(3)}), SM_90)
+    assert plan.variants[0].constexprs == (DType("bf16"), 3, 64)
+
+
+def test_names_are_unique_whatever_the_values():
+    plan = expand(copy(constexprs={"ROWS": ["a b", "a/b", "a_b", "a.b"], "FLAG": 1}), SM_90)
+    names = [variant.name for variant in plan.variants]
+    entries = [variant.entry for variant in plan.variants]
+    assert len(set(names)) == len(set(entries)) == 4
+
+
+def test_options_that_differ_show_in_the_name():
+    configs = [config({}), config({}, num_stages=2), config({}, maxnreg=128)]
+    plan = expand(copy(constexprs={"ROWS": 1, "FLAG": 1}, configs=configs), SM_90)
+    assert [v.name for v in plan.variants] == ["w4.maxnregNone.s3", "w4.maxnregNone.s2", "w4.maxnreg128.s3"]
+
+
+def test_options_of_a_config_go_before_the_kernels():
+    plan = expand(
+        copy(options={"num_warps": 2, "enable_fp_fusion": False}, configs=[{}, {"num_warps": 8}]), SM_90
+    )
+    assert plan.variants[0].options == (("enable_fp_fusion", False), ("num_warps", 2))
+    assert plan.variants[1].options == (("enable_fp_fusion", False), ("num_warps", 8))
+
+
+def test_the_order_of_dicts_changes_nothing():
+    signature = {"alpha": "fp32", "n": "i32", "src": "*fp32", "dst": "*fp32"}
+    one = expand(copy(), SM_90)
+    other = expand(copy(signature=signature, constexprs={"FLAG": [True, False], "ROWS": 4}), SM_90)
+    assert dataclasses.replace(one, kernel=other.kernel) == other
+
+
+GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"signature": {**GOOD, "scr": "*fp32"}},
+            "'scr': expected an argument of copy_kernel: dst src n alpha, got 'scr'; did you mean 'src'?",
+        ),
+        (
+            {"signature": {**GOOD, "ROWS": "i32"}},
+            "signature 'ROWS': expected a run-time argument, got a constexpr; it belongs in",
+        ),
+        (
+            {"signature": {"dst": "*fp32", "src": "*fp32", "n": "i32"}},
+            "argument 'alpha': expected a type in signature=, got none",
+        ),
+        ({"signature": {**GOOD, "n": "i23"}}, "got 'i23'; did you mean 'i32'?"),
+        ({"signature": {**GOOD, "dst": "*float16"}}, "got 'float16'; did you mean 'fp16'?"),
+        (
+            {"signature": {**GOOD, "n": "i32:8"}},
+            "argument 'n': hint: expected one of 16 16? 1 1? none none?, got '8'",
+        ),
+        (
+            {"signature": {**GOOD, "alpha": "fp32:16"}},
+            "argument 'alpha': hint '16': expected an integer or a pointer, got 'fp32:16'",
+        ),
+        (
+            {"signature": {**GOOD, "dst": "*fp32:1"}},
+            "argument 'dst': hint '1': expected an integer, got '*fp32:1'",
+        ),
+        (
+            {"signature": {**GOOD, "n": "i32:none?"}},
+            "argument 'n': hint 'none?': expected a pointer, got 'i32:none?'",
+        ),
+        (
+            {"signature": {**GOOD, "n": "i32:16:16?"}},
+            "argument 'n': hint '16?': expected it once, got 'i32:16:16?'",
+        ),
+        ({"signature": {**GOOD, "n": "i32:1:16"}}, "1 is not divisible by 16"),
+        (
+            {"signature": {**GOOD, "n": "const i32"}},
+            "argument 'n': expected const on a pointer only, got 'const i32'",
+        ),
+        (
+            {"signature": {**GOOD, "n": "i32 x"}},
+            "argument 'n': expected '[const ][*]type[:hint]', got 'i32 x'",
+        ),
+        ({"signature": {**GOOD, "n": 32}}, "argument 'n': expected '[const ][*]type[:hint]', got 32"),
+        (
+            {"signature": {**GOOD, "src": "tensordesc<fp16[64, 64]>"}},
+            "'src': expected a scalar or a pointer, got a host tensor descriptor, not supported yet",
+        ),
+        ({"types": {"T": ["fp16"]}}, "type variable 'T': expected an argument of that type, got none"),
+        ({"types": {"T": []}}, "type variable 'T': expected a list of types, got []"),
+        ({"types": {"T": "fp16"}}, "type variable 'T': expected a list of types, got 'fp16'"),
+        ({"types": {"T": ["half"]}}, "got 'half'; did you mean 'fp16'?"),
+        ({"types": {"i32": ["fp16"]}}, "type variable 'i32': expected a name of its own"),
+        (
+            {"types": {"T": ["fp16", "fp16"]}},
+            "type variable 'T': expected each type once, got ['fp16', 'fp16']",
+        ),
+        (
+            {"types": {"T": ["i32", "i64"]}, "signature": {**GOOD, "n": "T"}},
+            "types i64: expected a choice that a call can tell from i32",
+        ),
+        (
+            {"constexprs": {"ROWS": 4}},
+            "'FLAG': expected a value in constexprs= or in every config, got none in configs[0]",
+        ),
+        (
+            {"constexprs": {"ROWS": 4}, "configs": [{"FLAGS": 1}]},
+            "got none in configs[0]; did you mean 'FLAGS'?",
+        ),
+        (
+            {"constexprs": {"ROWS": 4, "FLAG": 1, "n": 3}},
+            "'n': expected a tl.constexpr parameter of copy_kernel: ROWS FLAG BLOCK, got 'n'",
+        ),
+        (
+            {"constexprs": {"ROWS": [], "FLAG": 1}},
+            "constexpr 'ROWS': expected one or more different values, got []",
+        ),
+        (
+            {"constexprs": {"ROWS": [1, 1], "FLAG": 1}},
+            "constexpr 'ROWS': expected one or more different values, got [1, 1]",
+        ),
+        (
+            {"constexprs": {"ROWS": object, "FLAG": 1}},
+            "'ROWS': expected a bool, integer, float, text, None or a type, got <class 'object'>",
+        ),
+        ({"constexprs": {"ROWS": 2**64, "FLAG": 1}}, "constexpr 'ROWS': expected an integer of 64 bits"),
+        (
+            {"configs": [{"ROWS": 3}]},
+            "configs[0] 'ROWS': expected it in constexprs= or in configs=, got it in both",
+        ),
+        (
+            {"configs": [{"BLOCK": 3}, {"BLOCK": 3}]},
+            "configs[1]: expected each config once, got a repetition of configs[0]",
+        ),
+        ({"configs": [{"num_warps": 3}]}, "configs[0] 'num_warps': expected a power of two, got 3"),
+        ({"configs": [3]}, "configs[0]: expected a triton.Config or a dict, got 3"),
+        ({"configs": [config({}, pre_hook=print)]}, "configs[0]: expected a config without pre_hook"),
+        (
+            {"options": {"BLOCK": 3}},
+            "options 'BLOCK': expected a compiler option, got a constexpr of the kernel",
+        ),
+        ({"grid": None}, "grid: expected an expression, or a lambda of up to three, got none"),
+        ({"grid": lambda n: n / 2}, "grid: expected integers only, got a true division"),
+        ({"grid": lambda meta: meta["BLOCK"]}, "grid: expected a parameter for each name, got an index"),
+        ({"guard": lambda dst: dst > 0}, "guard: expected names among"),
+        ({"guard": "alpha > 0"}, "guard: expected names among"),
+        ({"name": "a-b"}, "name: kernel name: expected a C identifier, got 'a-b'"),
+        ({"args": {"m": Arg("in")}}, "args 'm': expected one of dst src n alpha FLAG, got 'm'"),
+        ({"args": {"n": Arg("in")}}, "args 'n': direction and extent: expected a pointer, got a value"),
+        ({"args": {"dst": Arg("inn")}}, "args 'dst': direction: expected 'in', 'out' or 'inout', got 'inn'"),
+        (
+            {"args": {"dst": {"direct": "in"}}},
+            "args 'dst': expected an Arg or a dict of direction least most key extent",
+        ),
+        (
+            {"args": {"dst": {"extent": "n * ROWS"}}},
+            "args 'dst': extent: expected names among FLAG n, got 'ROWS'",
+        ),
+    ],
+)
+def test_a_mistake_is_refused_with_subject_expected_and_got(changes, line):
+    given = {"signature": GOOD, "constexprs": {"ROWS": 4, "FLAG": [True, False]}, "grid": "n", "name": "copy"}
+    with pytest.raises(kpack.SpecError) as raised:
+        kpack.Kernel(jit(copy_kernel), **{**given, **changes})
+    assert line in str(raised.value)
+
+
+def test_all_mistakes_come_together():
+    with pytest.raises(kpack.SpecError) as raised:
+        copy(
+            signature={"dst": "*fp31", "scr": "*fp32", "n": "i32:4", "alpha": "fp32"},
+            grid="m m",
+            options={"num_warps": 5},
+        )
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 6 and all(line.startswith("copy: ") for line in lines)
+
+
+def test_what_is_no_jit_function_is_refused():
+    with pytest.raises(kpack.SpecError, match=r"decorated with @triton.jit alone, got function"):
+        kpack.Kernel(softmax_kernel, grid=1)
+
+
+def test_mistakes_that_depend_on_the_target_name_it():
+    kernel = softmax(configs=lambda target: [] if target.warp_size == 64 else [{"BLOCK": 3, "num_warps": 3}])
+    with pytest.raises(kpack.SpecError) as raised:
+        expand(kernel, BOTH)
+    assert "softmax: configs(gfx90a): expected one or more configs, got none" in str(raised.value)
+    assert "softmax: configs(sm_90)[0] 'num_warps': expected a power of two, got 3" in str(raised.value)
+
+
+def test_a_guard_may_not_ask_a_constexpr_that_is_no_integer():
+    with pytest.raises(kpack.SpecError, match="guard: 'ROWS': expected an integer constexpr, got 'x'"):
+        expand(copy(constexprs={"ROWS": "x", "FLAG": 1}, guard="ROWS > n"), SM_90)
