@@ -78,14 +78,6 @@ kpk_status failed(const char *subject, const char *call, CUresult code) {
   return status;
 }
 
-template <class F>
-bool resolve(void *library, const char *symbol, F *out) {
-  void *found = library_symbol(library, symbol);
-  static_assert(sizeof found == sizeof *out, "a function pointer is a pointer here");
-  std::memcpy(out, &found, sizeof found);
-  return found != nullptr;
-}
-
 extern const Driver kCuda;
 
 int attribute(int which, CUdevice device) {
@@ -119,12 +111,12 @@ void open_driver() {
     return;
   }
 #define KPK_RESOLVE(name, symbol, params) \
-  if (!resolve(library, symbol, &g_api.name)) g_why_not = "libcuda.so.1 lacks " symbol;
+  if (!library_function(library, symbol, &g_api.name)) g_why_not = "libcuda.so.1 lacks " symbol;
   KPK_CUDA_REQUIRED(KPK_RESOLVE)
 #undef KPK_RESOLVE
   if (g_why_not != nullptr) return;
   bool all = true;
-#define KPK_RESOLVE(name, symbol, params) all = resolve(library, symbol, &g_api.name) && all;
+#define KPK_RESOLVE(name, symbol, params) all = library_function(library, symbol, &g_api.name) && all;
   KPK_CUDA_OPTIONAL(KPK_RESOLVE)
 #undef KPK_RESOLVE
   int version = 0;

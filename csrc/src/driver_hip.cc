@@ -19,7 +19,7 @@ namespace kpk {
 namespace {
 
 using hipError = int;
-constexpr hipError kSuccess = 0, kInvalidImage = 200, kFileNotFound = 301;
+constexpr hipError kSuccess = 0, kInvalidImage = 200, kFileNotFound = 301, kInvalidHandle = 400;
 constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;  // hipDeviceAttribute_t, ROCm 6 and 7
 
 // hipDeviceProp_tR0600: gcnArchName is 256 bytes at 1160 of 1472 (offsetof in ROCm 6's hip_runtime_api.h).
@@ -28,6 +28,7 @@ constexpr size_t kRoomForNewer = 4096;  // a newer runtime may fill a longer str
 
 #define KPK_HIP_REQUIRED(X)                                                                              \
   X(init, "hipInit", (unsigned))                                                                         \
+  X(get_last_error, "hipGetLastError", ())                                                               \
   X(device_count, "hipGetDeviceCount", (int *))                                                          \
   X(get_device, "hipGetDevice", (int *))                                                                 \
   X(set_device, "hipSetDevice", (int))                                                                   \
@@ -63,14 +64,6 @@ kpk_status failed(const char *subject, const char *call, hipError code) {
                                  g_api.error_string(code));
   set_driver_code(code);
   return status;
-}
-
-template <class F>
-bool resolve(void *library, const char *symbol, F *out) {
-  void *found = library_symbol(library, symbol);
-  static_assert(sizeof found == sizeof *out, "a function pointer is a pointer here");
-  std::memcpy(out, &found, sizeof found);
-  return found != nullptr;
 }
 
 extern const Driver kHip;
@@ -111,11 +104,11 @@ void open_driver() {
     return;
   }
 #define KPK_RESOLVE(name, symbol, params) \
-  if (!resolve(library, symbol, &g_api.name)) g_why_not = "libamdhip64.so lacks " symbol;
+  if (!library_function(library, symbol, &g_api.name)) g_why_not = "libamdhip64.so lacks " symbol;
   KPK_HIP_REQUIRED(KPK_RESOLVE)
 #undef KPK_RESOLVE
-  if (!resolve(library, "hipGetErrorName", &g_api.error_name) ||
-      !resolve(library, "hipGetErrorString", &g_api.error_string)) {
+  if (!library_function(library, "hipGetErrorName", &g_api.error_name) ||
+      !library_function(library, "hipGetErrorString", &g_api.error_string)) {
     g_why_not = "libamdhip64.so lacks hipGetErrorName";
   }
   if (g_why_not != nullptr) return;
@@ -201,16 +194,34 @@ void unload(const Device &, const Function &function) {
   drop_copy(&gone);
 }
 
-kpk_status launch(const LaunchRequest &request) {
+hipError launch_here(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.image;
   size_t bytes = image.param_bytes;
   // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
   void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
                    &bytes, reinterpret_cast<void *>(uintptr_t{3})};
-  const hipError code = g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1],
-                                            request.grid[2], image.num_warps * image.warp_size, 1, 1,
-                                            image.shared_bytes, request.stream, nullptr, extra);
-  return code == kSuccess ? KPK_OK : failed(text(image.symbol), "hipModuleLaunchKernel", code);
+  return g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1], request.grid[2],
+                             image.num_warps * image.warp_size, 1, 1, image.shared_bytes, request.stream, nullptr,
+                             extra);
+}
+
+// Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost
+// every caller a driver query, so the refusal is the question.
+hipError launch_there(const LaunchRequest &request, hipError refused) {
+  int before = 0;
+  const int there = request.device->ordinal;
+  if (g_api.get_device(&before) != kSuccess || before == there) return refused;
+  g_api.get_last_error();  // the refusal is answered here: nobody else is to find it
+  if (const hipError code = g_api.set_device(there)) return code;
+  const hipError code = launch_here(request);
+  g_api.set_device(before);
+  return code;
+}
+
+kpk_status launch(const LaunchRequest &request) {
+  hipError code = launch_here(request);
+  if (code == kInvalidHandle) code = launch_there(request, code);
+  return code == kSuccess ? KPK_OK : failed(text(request.image->symbol), "hipModuleLaunchKernel", code);
 }
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }

@@ -1,11 +1,22 @@
 // Shared libraries opened at run time. library.cc is the only file that calls dlopen and dlsym.
 #pragma once
 
+#include <cstring>
+
 namespace kpk {
 
 // Opens `path`, or adds a reference to it if it is already open; null and `*error` on failure.
 void *library_open(const char *path, const char **error);
 // Null if `library` does not define `name`.
 void *library_symbol(void *library, const char *name);
+
+// The function `name` as what `*out` points to; false, and null, if `library` does not define it.
+template <class Function>
+bool library_function(void *library, const char *name, Function *out) {
+  void *found = library_symbol(library, name);
+  static_assert(sizeof found == sizeof *out, "a function pointer is a pointer here");
+  std::memcpy(out, &found, sizeof found);
+  return found != nullptr;
+}
 
 }  // namespace kpk

@@ -39,7 +39,6 @@ __all__ = ["Member", "encode_index", "encode_kernel"]
 _IMAGE_ALIGN = {abi.IMAGE_HSACO: 4096, abi.IMAGE_CUBIN: 64, abi.IMAGE_PTX: 64}
 
 _REACHABLE_BYTES = 1 << 31  # of images, on a host that has no large sections
-_NO_VARIANT = 0xFFFFFFFF
 
 Ref = int | str | None  # an offset in the section, a symbol outside it, or nothing
 
@@ -460,7 +459,7 @@ class _KernelWriter:
 
     def _write_hole(self, at: int, hole: Failure) -> None:
         self.section.put(
-            at, abi.HOLE, variant=self._packed.get(hole.variant, _NO_VARIANT),
+            at, abi.HOLE, variant=self._packed.get(hole.variant, abi.HOLE_NO_VARIANT),
             target=self._targets[hole.target], name=self.section.text(hole.variant),
             reason=self.section.text(hole.reason.partition("\n")[0]),
         )  # fmt: skip

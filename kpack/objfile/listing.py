@@ -669,7 +669,7 @@ def _read_target(target: _Record) -> TargetListing:
 def _read_hole(hole: _Record) -> HoleListing:
     variant = hole.number("variant")
     return HoleListing(
-        None if variant == 0xFFFFFFFF else variant,
+        None if variant == abi.HOLE_NO_VARIANT else variant,
         hole.number("target"),
         hole.text("name"),
         hole.text("reason"),

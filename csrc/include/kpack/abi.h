@@ -19,8 +19,10 @@
  *                                 .rodata.kpack_image.<kernel> on aarch64
  *   .bss.kpack.<kernel>           the state slot
  *   .kpack.info                   SHF_EXCLUDE: provenance for tools (JSON), never in a program
- * Every section of a member belongs to one COMDAT group keyed by the member's content hash: the same
- * content from two archives folds, different content under one name is a duplicate-symbol error.
+ * Every section of a member but .note.GNU-stack belongs to one COMDAT group, kpack_content_<32 hex>, keyed
+ * by the member's content hash: the same content from two archives folds, different content under one name
+ * is a duplicate-symbol error. Hashes are BLAKE2b, cut to what their field holds, little-endian; .kpack.info
+ * is in none of them, so that two builds of the same code fold whoever made them.
  * All references are self-relative: no dynamic relocation, no constructor. */
 #ifndef KPACK_ABI_H
 #define KPACK_ABI_H
@@ -267,7 +269,7 @@ typedef struct kpk_abi_dictionary {
 typedef struct kpk_abi_image {
   kpk_ref data;
   uint64_t stored_bytes;
-  uint64_t raw_bytes;
+  uint64_t raw_bytes; /* PTX: without the NUL that follows it */
   uint64_t hash;      /* of the raw bytes */
   kpk_ref entry;      /* the device function: unique to the variant */
   kpk_ref dictionary; /* kpk_abi_dictionary, or 0 */
@@ -306,9 +308,12 @@ typedef struct kpk_abi_constexpr {
   uint32_t reserved;
 } kpk_abi_constexpr;
 
+/* kpk_abi_hole.variant: no target of the variant compiled, so that it is not in the table. */
+#define KPK_HOLE_NO_VARIANT UINT32_MAX
+
 /* A variant that was asked for and could not be compiled. */
 typedef struct kpk_abi_hole {
-  uint32_t variant; /* index, or UINT32_MAX when no target of it compiled and it is not in the table */
+  uint32_t variant; /* index, or KPK_HOLE_NO_VARIANT */
   uint32_t target;
   kpk_ref name;   /* the variant's */
   kpk_ref reason; /* the compiler's words, first line */
