@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kpack.build import VERSION, Pack, build
+from kpack.build import VERSION, Pack, build, find_kernels
 from kpack.errors import (
     CompileError,
     Failure,
@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "build",
     "cdiv",
+    "find_kernels",
     "load",
     "next_power_of_2",
     "use_dry_driver",

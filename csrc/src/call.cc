@@ -125,7 +125,8 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
 }
 
 // The exact look at one integer that the quick comparison did not pass.
-kpk_status check_integer(const KernelView &view, const ParamCheck &check, const kpk_arg &arg, uint32_t index) {
+[[gnu::cold]] kpk_status check_integer(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
+                                       uint32_t index) {
   const int64_t value = static_cast<int64_t>(arg.bits);
   const bool huge = arg.type == KPK_U64 && value < 0;  // above INT64_MAX
   if (check.type == KPK_U64 && huge && check.most == INT64_MAX) return KPK_OK;
@@ -147,7 +148,13 @@ kpk_status check_integer(const KernelView &view, const ParamCheck &check, const 
   return KPK_ERROR_ARGUMENT;
 }
 
-// IEEE double bits of what the caller gave, which may be an integer.
+[[gnu::cold]] kpk_status refuse_const(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
+                                      uint32_t index) {
+  return fail(KPK_ERROR_ARGUMENT, "%s: argument %u '%s': expected *%s, got const *%s: the kernel writes it",
+              view.name(), index + 1, text(view.params[index].name), type_name(check.type), type_name(arg.type));
+}
+
+// The value of what the caller gave, which may be an integer.
 double number(const kpk_arg &arg) {
   return is_integer(arg.type) ? static_cast<double>(static_cast<int64_t>(arg.bits)) : as_double(arg.bits);
 }
@@ -183,40 +190,44 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
       range.most = range.most < param.most ? range.most : param.most;
     }
     if (!integer) range = {INT64_MIN, INT64_MAX};
-    checks[i] = {range.least, range.most, types[i], param.flags, integer};
+    // Only a pointer can be const.
+    const uint8_t flags = is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST};
+    checks[i] = {range.least, range.most, types[i], flags, integer};
   }
 }
 
-kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &, const ParamCheck *checks,
-                           Call *call) {
+kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Call *call) {
+  uint64_t divisible_16 = 0, equal_1 = 0, null = 0;
   for (uint32_t i = 0; i < call->count; ++i) {
     const kpk_arg &arg = call->args[i];
     const ParamCheck &check = checks[i];
     const int64_t value = static_cast<int64_t>(arg.bits);
-    call->values[i] = value;
     if (i < kInlineParams) {
-      call->divisible_16 |= static_cast<uint64_t>((arg.bits & 15) == 0) << i;
-      call->equal_1 |= static_cast<uint64_t>(value == 1) << i;
-      call->null |= static_cast<uint64_t>(value == 0) << i;
+      divisible_16 |= static_cast<uint64_t>((arg.bits & 15) == 0) << i;
+      equal_1 |= static_cast<uint64_t>(value == 1) << i;
+      null |= static_cast<uint64_t>(value == 0) << i;
     }
-    if (check.integer && (value < check.least || value > check.most || arg.type == KPK_U64)) {
+    // Anything but an integer has the whole range; a u64 may look negative and needs the exact look.
+    if (value < check.least || value > check.most || (check.integer && arg.type == KPK_U64)) {
       if (const kpk_status status = check_integer(view, check, arg, i)) return status;
     }
-    if ((arg.flags & ~check.flags & KPK_PARAM_CONST) != 0 && is_pointer(check.type)) {
-      return fail(KPK_ERROR_ARGUMENT, "%s: argument %u '%s': expected *%s, got const *%s: the kernel writes it",
-                  view.name(), i + 1, text(view.params[i].name), type_name(check.type), type_name(arg.type));
-    }
+    if ((arg.flags & ~check.flags & KPK_PARAM_CONST) != 0) return refuse_const(view, check, arg, i);
   }
+  call->divisible_16 = divisible_16;
+  call->equal_1 = equal_1;
+  call->null = null;
   return KPK_OK;
 }
 
-void pack_arguments(const KernelView &, const kpk_abi_image &image, const Call &call, unsigned char *block) {
+void pack_arguments(const kpk_abi_image &image, const Call &call, unsigned char *block) {
   const Table<kpk_abi_slot> layout(image.layout);
   for (uint32_t i = 0; i < layout.size(); ++i) {
     const kpk_abi_slot &slot = layout[i];
-    if (slot.source != KPK_SLOT_ARGUMENT) continue;
-    const kpk_arg &arg = call.args[slot.index];
-    const uint64_t bits = is_float(slot.type) ? float_bits(slot.type, number(arg)) : arg.bits;
+    uint64_t bits = 0;
+    if (slot.source == KPK_SLOT_ARGUMENT) {
+      const kpk_arg &arg = call.args[slot.index];
+      bits = is_float(slot.type) ? float_bits(slot.type, number(arg)) : arg.bits;
+    }
     // Hosts are little-endian: the low bytes come first.
     switch (slot.size) {
       case 8: std::memcpy(block + slot.offset, &bits, 8); break;

@@ -10,7 +10,6 @@
 
 namespace kpk {
 
-constexpr uint32_t kMaxParams = 1024;
 constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
 
 // What every call of one overload is checked against, computed once.
@@ -25,7 +24,6 @@ struct ParamCheck {
 struct Call {
   const kpk_arg *args;
   uint32_t count;
-  int64_t *values;        // as integers: what expressions see
   uint64_t divisible_16;  // bit i: argument i is
   uint64_t equal_1;
   uint64_t null;
@@ -36,13 +34,12 @@ struct Call {
 kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t count, uint64_t signature,
                          uint32_t *first);
 
-// Fills `call` (whose `values` has room for `count`) and checks ranges and constness.
-kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
-                           Call *call);
+// Fills the masks of `call` and checks ranges and constness.
+kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Call *call);
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
 
-// Writes the argument slots of `image` into `block` (param_bytes long, zeroed); other slots stay zero.
-void pack_arguments(const KernelView &view, const kpk_abi_image &image, const Call &call, unsigned char *block);
+// Fills `block` (param_bytes long) as the image's layout says: arguments, and zeros for hidden parameters.
+void pack_arguments(const kpk_abi_image &image, const Call &call, unsigned char *block);
 
 }  // namespace kpk

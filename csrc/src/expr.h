@@ -1,23 +1,28 @@
-// Guards and grids: evaluates the expression programs of the ABI. Pure.
+// Guards and grids: the expression programs of the ABI, checked once and then run without checks. Pure.
 #pragma once
 
-#include <kpack/abi.h>
+#include <kpack/kpack.h>
 
 #include <cstdint>
 
 namespace kpk {
 
-enum class ExprError : uint8_t { kNone, kOverflow, kDivisionByZero, kNegative, kMalformed };
+enum class ExprError : uint8_t { kNone, kOverflow, kDivisionByZero, kNegative };
 const char *expr_error_text(ExprError error);
 
 // What an expression may ask for.
 struct ExprInput {
-  const int64_t *values;       // of each parameter
-  const uint8_t *types;        // of each parameter
-  const kpk_value *constexprs; // of the variant
+  const kpk_arg *args;          // of each parameter
+  const uint8_t *types;         // of each parameter
+  const kpk_value *constexprs;  // of the variant
 };
 
-// Runs the program at `code`. On an error the result is 0 and `*error` says which.
+// Is the program at `code`, which must end before `end`, one that evaluate() can run: known instructions,
+// operands in range, jumps forward to instructions, a stack that neither underflows nor grows past
+// KPK_EXPR_STACK, one result?
+bool is_program(const uint8_t *code, const uint8_t *end, uint32_t params, uint32_t constexprs);
+
+// Runs a program that is_program() has passed. On an error the result is 0 and `*error` says which.
 int64_t evaluate(const uint8_t *code, const ExprInput &input, ExprError *error);
 
 }  // namespace kpk

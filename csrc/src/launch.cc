@@ -1,9 +1,6 @@
 // The launch, in order: state, device, overload, checks, variant, image, grid, parameter block, driver.
 // After the first launch of a variant on a device it takes no lock and allocates nothing.
 
-#include <cstdlib>
-#include <cstring>
-
 #include "call.h"
 #include "describe.h"
 #include "driver.h"
@@ -41,7 +38,7 @@ kpk_status refuse_grid(const KernelView &view, int axis, const char *why, int64_
 kpk_status compute_grid(const KernelView &view, const kpk_abi_overload &overload, const kpk_abi_variant &variant,
                         const kpk_abi_image &image, const Device &device, const Call &call, uint32_t *grid,
                         bool *empty) {
-  const ExprInput input{call.values, view.types(overload), follow<kpk_value>(variant.constexprs)};
+  const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
   *empty = false;
   for (int axis = 0; axis < 3; ++axis) {
     int64_t value = 1;
@@ -75,10 +72,9 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
 
   const kpk_abi_overload &overload = view.overloads[index];
-  int64_t *values = static_cast<int64_t *>(__builtin_alloca((count + 1) * sizeof(int64_t)));
-  Call call{args, count, values, 0, 0, 0};
+  Call call{args, count, 0, 0, 0};
   const ParamCheck *checks = state.checks + static_cast<size_t>(index) * count;
-  if (const kpk_status status = check_arguments(view, overload, checks, &call)) return status;
+  if (const kpk_status status = check_arguments(view, checks, &call)) return status;
 
   const uint32_t chosen = select(view, overload, device.images, call);
   if (chosen == kNoVariant) return refuse_variant(view, overload, device, call);
@@ -99,8 +95,7 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
 
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   auto *params = static_cast<unsigned char *>(__builtin_alloca_with_align(image.param_bytes + 1, 128 * 8));
-  std::memset(params, 0, image.param_bytes);
-  pack_arguments(view, image, call, params);
+  pack_arguments(image, call, params);
   const LaunchRequest request{&view,    device.device, &variant, &image, function, args, {grid[0], grid[1], grid[2]},
                               stream, params};
   return device.device->driver->launch(request);

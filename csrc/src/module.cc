@@ -1,9 +1,9 @@
 #include "module.h"
 
 #include <cstdlib>
-#include <new>
 
 #include "describe.h"
+#include "expr.h"
 #include "lock.h"
 #include "message.h"
 
@@ -42,6 +42,28 @@ kpk_status check_format(const kpk_kernel &kernel) {
                 sizeof(kpk_kernel), kernel.size);
   }
   return KPK_OK;
+}
+
+bool are_programs(const KernelView &view, const kpk_abi_variant &variant) {
+  const uint8_t *end = view.exprs + view.kernel->expr_bytes;
+  const uint32_t programs[] = {variant.guard, variant.grid[0], variant.grid[1], variant.grid[2], variant.prefer};
+  for (const uint32_t at : programs) {
+    if (at == 0) continue;
+    if (at >= view.kernel->expr_bytes ||
+        !is_program(view.exprs + at, end, view.params.size(), view.constexprs.size())) {
+      return false;
+    }
+  }
+  return true;
+}
+
+kpk_status check_expressions(const KernelView &view) {
+  const bool known = view.exprs == nullptr || view.exprs[0] == KPK_EXPR_VERSION;
+  bool good = known;
+  for (uint32_t v = 0; good && v < view.variants.size(); ++v) good = are_programs(view, view.variants[v]);
+  if (good) return KPK_OK;
+  return fail(KPK_ERROR_FORMAT, "%s: expected expressions of version %d, got ones that this runtime cannot run: %s",
+              view.name(), KPK_EXPR_VERSION, known ? "the pack is damaged" : "use a newer one");
 }
 
 kpk_status out_of_memory(const char *kernel) {
@@ -131,6 +153,7 @@ kpk_status kernel_state(const kpk_kernel &kernel, KernelState **out) {
   *out = slot.state.load(std::memory_order_acquire);
   if (*out != nullptr) return KPK_OK;
   if (const kpk_status status = check_format(kernel)) return status;
+  if (const kpk_status status = check_expressions(KernelView(kernel))) return status;
   const Lock lock(g_mutex);
   *out = slot.state.load(std::memory_order_relaxed);
   if (*out != nullptr) return KPK_OK;

@@ -6,7 +6,7 @@ namespace kpk {
 namespace {
 
 bool meets(const kpk_abi_requirement &requirement, const Call &call) {
-  const int64_t value = call.values[requirement.param];
+  const int64_t value = static_cast<int64_t>(call.args[requirement.param].bits);
   switch (requirement.kind) {
     case KPK_REQUIRE_DIVISIBLE: return value % requirement.value == 0;
     case KPK_REQUIRE_EQUAL: return value == requirement.value;
@@ -35,7 +35,7 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   if ((variant.null & ~call.null) != 0) return Verdict::kNotNull;
   if (unmet(variant, call) != nullptr) return Verdict::kRequirement;
   if (variant.guard == 0) return Verdict::kEligible;
-  const ExprInput input{call.values, view.types(overload), follow<kpk_value>(variant.constexprs)};
+  const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
   const int64_t holds = evaluate(view.exprs + variant.guard, input, error);
   if (*error != ExprError::kNone) return Verdict::kGuardFails;
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
@@ -54,7 +54,7 @@ uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const 
       if (best == kNoVariant) return v;
       continue;
     }
-    const ExprInput input{call.values, view.types(overload), follow<kpk_value>(variant.constexprs)};
+    const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
     const int64_t value = evaluate(view.exprs + variant.prefer, input, &error);
     if (error == ExprError::kNone && (best == kNoVariant || value > most)) best = v, most = value;
   }

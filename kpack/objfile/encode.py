@@ -158,11 +158,9 @@ def _store_images(kernel: KernelName, chosen: Sequence[_Choice]) -> _ImageStore:
             key = (image.target.kind, image.code)
             if key not in seen:
                 padding = -end % _IMAGE_ALIGN[image.target.kind]
-                # The driver takes PTX as a C string; the NUL counts in no size.
-                terminator = b"\0" if image.target.kind == abi.IMAGE_PTX else b""
-                parts += [bytes(padding), image.code, terminator]
+                parts += [bytes(padding), image.code]
                 seen[key] = end + padding
-                end += padding + len(image.code) + len(terminator)
+                end += padding + len(image.code)
             offsets[choice.index, image.target.name] = seen[key]
     align = max(_IMAGE_ALIGN[image.target.kind] for choice in chosen for image in choice.images)
     return _ImageStore(b"".join(parts), align, offsets)

@@ -1,5 +1,5 @@
 // Runs expression programs from standard input, one a line: the program in hex, then the parameters' values.
-// Prints a result or "error" for each. tests/python/test_expr_cpp.py compares them with Python.
+// Prints a result, "error" or "malformed" for each. tests/python/test_expr_cpp.py compares them with Python.
 
 #include "expr.h"
 
@@ -19,10 +19,14 @@ int main() {
     for (size_t i = 0; i + 1 < hex.size(); i += 2) {
       code.push_back(static_cast<uint8_t>(std::stoul(hex.substr(i, 2), nullptr, 16)));
     }
-    std::vector<int64_t> values;
-    for (int64_t value; words >> value;) values.push_back(value);
+    std::vector<kpk_arg> args;
+    for (int64_t value; words >> value;) args.push_back({static_cast<uint64_t>(value), KPK_I64, 0, 0, 0});
+    if (!kpk::is_program(code.data(), code.data() + code.size(), static_cast<uint32_t>(args.size()), 0)) {
+      std::cout << "malformed\n";
+      continue;
+    }
     kpk::ExprError error;
-    const int64_t result = kpk::evaluate(code.data(), {values.data(), nullptr, nullptr}, &error);
+    const int64_t result = kpk::evaluate(code.data(), {args.data(), nullptr, nullptr}, &error);
     if (error == kpk::ExprError::kNone) {
       std::cout << result << '\n';
     } else {

@@ -42,7 +42,7 @@ void start() {
 
 void finish() {
   for (uint64_t i = 0; i < hip.violations(); ++i) std::printf("  violation: %s\n", hip.violation(i));
-  CHECK_EQ(hip.violations(), uint64_t{0});
+  EXPECT_EQ(hip.violations(), uint64_t{0});
 }
 
 bool says(const char *part) { return std::strstr(kpk_message(), part) != nullptr; }
@@ -51,17 +51,17 @@ TEST(a_launch_carries_arguments_and_the_wave_size_of_the_image) {
   start();
   CHECK(tk::scale(nullptr, device(0x1000), device(0x2000), 2.5, 7, 5000));
   fake_launch launch = last_launch();
-  CHECK_EQ(std::string(launch.function), std::string("scale_fp32_BLOCK128_w1_a16"));
-  CHECK_EQ(launch.grid[0], 40u);
-  CHECK_EQ(launch.block[0], 64u);
-  CHECK_EQ(fake::argument<uint64_t>(launch, 1), uint64_t{0x2000});
-  CHECK_EQ(fake::argument<float>(launch, 2), 2.5f);
-  CHECK_EQ(fake::argument<int32_t>(launch, 4), 5000);
+  EXPECT_EQ(std::string(launch.function), std::string("scale_fp32_BLOCK128_w1_a16"));
+  EXPECT_EQ(launch.grid[0], 40u);
+  EXPECT_EQ(launch.block[0], 64u);
+  EXPECT_EQ(fake::argument<uint64_t>(launch, 1), uint64_t{0x2000});
+  EXPECT_EQ(fake::argument<float>(launch, 2), 2.5f);
+  EXPECT_EQ(fake::argument<int32_t>(launch, 4), 5000);
   set_device(1);
   CHECK(tk::scale(nullptr, device(0x1000), device(0x2000), 2.5, 7, 5000));
   launch = last_launch();
-  CHECK_EQ(launch.device, 1);
-  CHECK_EQ(launch.block[0], 32u);
+  EXPECT_EQ(launch.device, 1);
+  EXPECT_EQ(launch.block[0], 32u);
   finish();
 }
 
@@ -69,14 +69,14 @@ TEST(every_scalar_type_arrives_as_the_kernel_reads_it) {
   start();
   CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), false, -1, -2, -3, -4, 1, 2, 3, 4, 0.5, 0.25, 0.1f, 0.1));
   const fake_launch launch = last_launch();
-  CHECK_EQ(int{fake::argument<uint8_t>(launch, 1)}, 0);
-  CHECK_EQ(int{fake::argument<int8_t>(launch, 2)}, -1);
-  CHECK_EQ(fake::argument<int64_t>(launch, 5), int64_t{-4});
-  CHECK_EQ(fake::argument<uint64_t>(launch, 9), uint64_t{4});
-  CHECK_EQ(int{fake::argument<uint16_t>(launch, 10)}, 0x3800);
-  CHECK_EQ(int{fake::argument<uint16_t>(launch, 11)}, 0x3e80);
-  CHECK_EQ(fake::argument<float>(launch, 12), 0.1f);
-  CHECK_EQ(fake::argument<double>(launch, 13), 0.1);
+  EXPECT_EQ(int{fake::argument<uint8_t>(launch, 1)}, 0);
+  EXPECT_EQ(int{fake::argument<int8_t>(launch, 2)}, -1);
+  EXPECT_EQ(fake::argument<int64_t>(launch, 5), int64_t{-4});
+  EXPECT_EQ(fake::argument<uint64_t>(launch, 9), uint64_t{4});
+  EXPECT_EQ(int{fake::argument<uint16_t>(launch, 10)}, 0x3800);
+  EXPECT_EQ(int{fake::argument<uint16_t>(launch, 11)}, 0x3e80);
+  EXPECT_EQ(fake::argument<float>(launch, 12), 0.1f);
+  EXPECT_EQ(fake::argument<double>(launch, 13), 0.1);
   finish();
 }
 
@@ -87,12 +87,12 @@ TEST(the_stream_says_the_device) {
   hip.entry<int(void **)>("hipStreamCreate")(&stream);
   set_device(0);
   CHECK(tk::nothing(static_cast<ihipStream_t *>(stream)));
-  CHECK_EQ(last_launch().device, 1);
-  CHECK_EQ(last_launch().stream, stream);
-  CHECK_EQ(hip.loads(1), uint64_t{1});
-  CHECK_EQ(hip.loads(0), uint64_t{0});
-  CHECK_EQ(current_device(), 0);
-  CHECK_EQ(hip.calls("hipStreamGetDevice"), uint64_t{1});
+  EXPECT_EQ(last_launch().device, 1);
+  EXPECT_EQ(last_launch().stream, stream);
+  EXPECT_EQ(hip.loads(1), uint64_t{1});
+  EXPECT_EQ(hip.loads(0), uint64_t{0});
+  EXPECT_EQ(current_device(), 0);
+  EXPECT_EQ(hip.calls("hipStreamGetDevice"), uint64_t{1});
   finish();
 }
 
@@ -100,7 +100,7 @@ TEST(images_are_aligned_to_a_page) {
   start();
   CHECK(tk::nothing(nullptr));
   CHECK(tk::choose(nullptr, device(0x1000), 5, "single", false, 3, 4));
-  CHECK_EQ(hip.unaligned(), uint64_t{0});
+  EXPECT_EQ(hip.unaligned(), uint64_t{0});
   finish();
 }
 
@@ -109,9 +109,9 @@ TEST(a_refused_file_backed_image_is_loaded_from_a_copy) {
     start();
     hip.option("file_backed", code);
     CHECK(tk::nothing(nullptr));
-    CHECK_EQ(hip.calls("hipModuleLoadData"), uint64_t{2});
+    EXPECT_EQ(hip.calls("hipModuleLoadData"), uint64_t{2});
     CHECK(tk::nothing(nullptr));
-    CHECK_EQ(hip.unaligned(), uint64_t{0});
+    EXPECT_EQ(hip.unaligned(), uint64_t{0});
     finish();
   }
 }
@@ -119,8 +119,8 @@ TEST(a_refused_file_backed_image_is_loaded_from_a_copy) {
 TEST(other_load_failures_are_reported) {
   start();
   hip.fail("hipModuleLoadData", kOutOfMemory, 0, 1);
-  CHECK_EQ(tk::nothing(nullptr).code(), KPK_ERROR_DRIVER);
-  CHECK_EQ(kpk_driver_code(), kOutOfMemory);
+  EXPECT_EQ(tk::nothing(nullptr).code(), KPK_ERROR_DRIVER);
+  EXPECT_EQ(kpk_driver_code(), kOutOfMemory);
   CHECK(says("nothing.w4.gfx90a: hipModuleLoadData: hipErrorOutOfMemory (2)"));
   CHECK(tk::nothing(nullptr));
   finish();
@@ -128,11 +128,11 @@ TEST(other_load_failures_are_reported) {
 
 TEST(a_grid_of_too_many_threads_is_refused) {
   start();
-  CHECK_EQ(tk::choose(nullptr, device(0x1000), 5, "single", false, 1 << 24, 1).code(), KPK_ERROR_GRID);
+  EXPECT_EQ(tk::choose(nullptr, device(0x1000), 5, "single", false, 1 << 24, 1).code(), KPK_ERROR_GRID);
   CHECK(says("axis x is 16777216, more threads than the device takes (at most 16777215)"));
   CHECK(tk::choose(nullptr, device(0x1000), 5, "single", false, (1 << 24) - 1, 1));
   CHECK(tk::choose(nullptr, device(0x1000), 5, "single", false, 0, 1));
-  CHECK_EQ(hip.launches(), uint64_t{1});
+  EXPECT_EQ(hip.launches(), uint64_t{1});
   finish();
 }
 
@@ -143,8 +143,8 @@ TEST(a_bound_launch_asks_the_driver_nothing) {
   CHECK(bound(nullptr));
   const uint64_t before = hip.calls("hipGetDevice");
   CHECK(bound(nullptr));
-  CHECK_EQ(hip.calls("hipGetDevice"), before);
-  CHECK_EQ(last_launch().device, 1);
+  EXPECT_EQ(hip.calls("hipGetDevice"), before);
+  EXPECT_EQ(last_launch().device, 1);
   finish();
 }
 
@@ -152,9 +152,9 @@ TEST(unloading_gives_everything_back) {
   start();
   hip.option("file_backed", kFileNotFound);
   CHECK(tk::nothing(nullptr));
-  CHECK_EQ(hip.live("module"), uint64_t{1});
+  EXPECT_EQ(hip.live("module"), uint64_t{1});
   start();
-  CHECK_EQ(hip.live("module"), uint64_t{0});
+  EXPECT_EQ(hip.live("module"), uint64_t{0});
   finish();
 }
 

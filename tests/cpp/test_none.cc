@@ -9,11 +9,11 @@
 KPACK_KERNEL(tk, nothing);
 
 TEST(without_a_driver_a_launch_says_so) {
-  CHECK_EQ(tk::nothing(nullptr).code(), KPK_ERROR_NO_DRIVER);
+  EXPECT_EQ(tk::nothing(nullptr).code(), KPK_ERROR_NO_DRIVER);
   CHECK(std::strstr(kpk_message(), "nothing: no GPU driver: libcuda.so.1") != nullptr);
   CHECK(std::strstr(kpk_message(), "libamdhip64.so") != nullptr);
   CHECK(std::strstr(kpk_message(), "KPACK_DRIVER=dry") != nullptr);
-  CHECK_EQ(kpk_device_count(KPK_VENDOR_ANY), 0);
+  EXPECT_EQ(kpk_device_count(KPK_VENDOR_ANY), 0);
 }
 
 int main() { return check::run(); }

@@ -78,11 +78,53 @@ def test_runtime_and_python_agree_on_random_expressions(evaluator: Path) -> None
 
 @pytest.mark.parametrize(
     "code",
-    ["", "ff", "0a00", "00", "0101" * 40 + "00", "1e0000", "01010102" + "00"],
-    ids=["empty", "unknown", "underflow", "no-result", "too-deep", "jump-underflow", "two-results"],
+    [
+        "0101",
+        "ff",
+        "01010a00",
+        "00",
+        "0101" * 33 + "0a" * 32 + "00",
+        "0101010200",
+        "03050000",
+        "04000000",
+        "0101021e",
+        "1d010001010000",
+        "0101" + "1e0400" + "0101" + "1d0300" + "0a0a0a" + "00",
+        "0101" + "1e0300" + "0101" + "01010a" + "00",
+        "1d0000",
+        "1dffff00",
+    ],
+    ids=[
+        "no-end",
+        "unknown",
+        "underflow",
+        "no-result",
+        "too-deep",
+        "two-results",
+        "no-such-parameter",
+        "no-such-constexpr",
+        "cut",
+        "jump-into-an-operand",
+        "underflow-after-jump",
+        "ways-disagree",
+        "jump-to-the-end",
+        "jump-past-the-end",
+    ],
 )
-def test_malformed_program_is_an_error(evaluator: Path, code: str) -> None:
-    if not code:
-        code = "00"
-    run = subprocess.run([evaluator], input=f"{code}\n", capture_output=True, text=True, check=True)
-    assert run.stdout == "error\n"
+def test_malformed_program_is_not_run(evaluator: Path, code: str) -> None:
+    run = subprocess.run([evaluator], input=f"{code} 1 2 3\n", capture_output=True, text=True, check=True)
+    assert run.stdout == "malformed\n"
+
+
+def test_random_bytes_are_refused_or_run_cleanly(evaluator: Path) -> None:
+    source = random.Random(7)
+    lines = [
+        bytes(source.choice((0, 1, 3, 10, 13, 29, 30, source.randrange(256))) for _ in range(12)).hex() + " 1 2 3"
+        for _ in range(20000)
+    ]
+    run = subprocess.run(
+        [evaluator], input="\n".join(lines) + "\n", capture_output=True, text=True, check=True
+    )
+    results = run.stdout.split()
+    assert len(results) == len(lines)
+    assert results.count("malformed") < len(lines), "some should be programs"

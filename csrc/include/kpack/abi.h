@@ -269,7 +269,7 @@ typedef struct kpk_abi_dictionary {
 typedef struct kpk_abi_image {
   kpk_ref data;
   uint64_t stored_bytes;
-  uint64_t raw_bytes; /* PTX: without the NUL that follows it */
+  uint64_t raw_bytes; /* PTX: with the NUL that ends it, as drivers read it */
   uint64_t hash;      /* of the raw bytes */
   kpk_ref entry;      /* the device function: unique to the variant */
   kpk_ref dictionary; /* kpk_abi_dictionary, or 0 */

@@ -1,0 +1,286 @@
+"""The pipeline from a Python file to an archive, and what it refuses on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kpack
+from kpack.build import VERSION, find_kernels
+from kpack.objfile.archive import read_archive
+
+ROOT = Path(__file__).parents[2]
+
+SOFTMAX = """
+import triton, triton.language as tl, kpack
+
+@triton.jit
+def softmax_kernel(out_ptr, in_ptr, in_row_stride, out_row_stride, n_cols, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.arange(0, BLOCK)
+    inside = cols < n_cols
+    x = tl.load(in_ptr + row * in_row_stride + cols, mask=inside, other=-float("inf")).to(tl.float32)
+    powers = tl.exp(x - tl.max(x, axis=0))
+    y = powers / tl.sum(powers, axis=0)
+    tl.store(out_ptr + row * out_row_stride + cols, y.to(out_ptr.dtype.element_ty), mask=inside)
+
+softmax = kpack.Kernel(
+    softmax_kernel,
+    name="softmax",
+    signature={
+        "out_ptr": "*T:16?",
+        "in_ptr": "const *T:16?",
+        "in_row_stride": "i64:16?",
+        "out_row_stride": "i64:16?",
+        "n_cols": "i32",
+    },
+    types={"T": ["fp16"]},
+    configs=[triton.Config({"BLOCK": 1024}, num_warps=4)],
+    guard=lambda n_cols, BLOCK: n_cols <= BLOCK,
+    grid=lambda n_rows: (n_rows,),
+)
+"""
+
+SCALE = """
+import triton, triton.language as tl, kpack
+from helpers import BLOCK, twice
+
+@triton.jit
+def scale_kernel(out_ptr, in_ptr, n, BLOCK: tl.constexpr):
+    cols = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = cols < twice(n)
+    tl.store(out_ptr + cols, tl.load(in_ptr + cols, mask=inside), mask=inside)
+
+scales = [
+    kpack.Kernel(
+        scale_kernel,
+        name=name,
+        signature={"out_ptr": f"*{dtype}", "in_ptr": f"const *{dtype}", "n": "i32"},
+        constexprs={"BLOCK": BLOCK},
+        grid=lambda n, BLOCK: kpack.cdiv(n, BLOCK),
+    )
+    for name, dtype in (("scale_fp32", "fp32"), ("scale_bf16", "bf16"))
+]
+"""
+
+HELPERS = """
+import triton
+
+BLOCK = 128
+
+@triton.jit(noinline=True)
+def twice(x):
+    return x + x
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KPACK_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    made = tmp_path / "kernels"
+    made.mkdir()
+    (made / "softmax.py").write_text(SOFTMAX)
+    (made / "scale.py").write_text(SCALE)
+    (made / "helpers.py").write_text(HELPERS)
+    (made / "_private.py").write_text("raise SystemExit")
+    return made
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def symbols(path: Path, *options: str) -> list[str]:
+    text = subprocess.run(["nm", *options, path], capture_output=True, text=True, check=True).stdout
+    return [line.split()[-1] for line in text.splitlines() if line and not line.endswith(":")]
+
+
+def test_a_file_becomes_an_archive_that_a_program_links(folder, tmp_path):
+    pack = kpack.build(folder / "softmax.py", arch=["gfx90a", "sm_90"])
+    archive = pack.write(tmp_path / "libtk.a")
+    assert archive == tmp_path / "libtk.a"
+    assert [name for name, _ in read_archive(archive)] == ["softmax.o", "tk.index.o"]
+    defined = symbols(archive, "--defined-only", "--extern-only")
+    assert {"kpack_kernel_tk_softmax", "kpack_pack_tk", "kpk_entry_tk"} <= set(defined)
+    assert "softmax.fp16.BLOCK1024.w4.a16.gfx90a" in symbols(archive)
+
+    source = tmp_path / "main.c"
+    source.write_text(
+        "#include <kpack/abi.h>\n#include <stdio.h>\n"
+        "extern const kpk_abi_kernel kpack_kernel_tk_softmax;\n"
+        "int main(void) {\n"
+        "  const kpk_abi_kernel *k = &kpack_kernel_tk_softmax;\n"
+        '  printf("%s %u %u\\n", (const char *)&k->name + k->name, k->variants.count, k->images.count);\n'
+        "}\n"
+    )
+    program = tmp_path / "main"
+    subprocess.run(["gcc", f"-I{ROOT / 'csrc/include'}", source, archive, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert done.stdout == "softmax 2 4\n"
+
+
+def test_a_folder_becomes_one_pack_in_order_of_names(folder, tmp_path):
+    pack = kpack.build(folder, arch="ptx_80", name="tk")
+    archive = pack.write(tmp_path / "any name.a")
+    assert [plan.name for plan in pack.plans] == ["scale_bf16", "scale_fp32", "softmax"]
+    assert [name for name, _ in read_archive(archive)] == [
+        "scale_bf16.o",
+        "scale_fp32.o",
+        "softmax.o",
+        "tk.index.o",
+    ]
+
+
+def test_the_same_input_gives_the_same_bytes_anywhere(folder, tmp_path, monkeypatch):
+    digests = set()
+    for number, (jobs, arch) in enumerate([(1, ["gfx90a", "sm_80"]), (2, ["gfx90a", "sm_80"])]):
+        elsewhere = tmp_path / f"else where {number}"
+        (elsewhere / "deep").mkdir(parents=True)
+        moved = elsewhere / "deep" / "k"
+        moved.mkdir()
+        for file in folder.glob("*.py"):
+            (moved / file.name).write_text(file.read_text())
+        monkeypatch.setenv("KPACK_CACHE_DIR", str(elsewhere / "cache"))
+        code = "import sys, kpack; _, source, to, jobs, *arch = sys.argv; "
+        code += "kpack.build(source, arch=arch, jobs=int(jobs)).write(to)"
+        archive = elsewhere / "libtk.a"
+        done = subprocess.run(
+            [sys.executable, "-c", code, moved, archive, str(jobs), *arch],
+            cwd=ROOT if number else elsewhere,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": str(number)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        digests.add(digest(archive))
+        assert str(tmp_path).encode() not in archive.read_bytes()
+    assert len(digests) == 1
+
+
+def test_kernels_come_from_files_modules_and_lists(folder):
+    from_file = find_kernels(folder / "softmax.py")
+    module = sys.modules["kpack_kernels_softmax"]
+    assert find_kernels(module) == from_file
+    assert find_kernels(from_file[0]) == from_file
+    assert find_kernels(kernel for kernel in from_file) == from_file
+    assert find_kernels([*from_file, *from_file]) == from_file
+    assert find_kernels(str(folder / "softmax.py"))[0].name == "softmax"
+
+
+def test_a_kernel_that_a_neighbour_imports_is_still_one(folder):
+    (folder / "another.py").write_text("from softmax import softmax\n")
+    try:
+        assert [kernel.name for kernel in find_kernels(folder)] == ["scale_bf16", "scale_fp32", "softmax"]
+    finally:
+        sys.modules.pop("softmax", None)
+
+
+def test_a_file_may_define_dataclasses(folder):
+    (folder / "softmax.py").write_text(
+        "from __future__ import annotations\nimport dataclasses\n"
+        "@dataclasses.dataclass\nclass Shape:\n    rows: int\n" + SOFTMAX
+    )
+    assert len(find_kernels(folder / "softmax.py")) == 1
+
+
+def test_a_pack_is_frozen(folder):
+    pack = kpack.build(folder / "softmax.py", arch="ptx_80")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        pack.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import kpack\nkpack.Kernel(1, grid=1)\n", ["bad.py:2: kernel: expected a function decorated"]),
+        (
+            "import no_such_module_here\n",
+            ["bad.py:1: ModuleNotFoundError: No module named 'no_such_module_here'"],
+        ),
+        ("x = 1\ny = (\n", ["bad.py:2: SyntaxError: '(' was never closed"]),
+        ("def f():\n    return 1 // 0\n\n\nf()\n", ["bad.py:2: ZeroDivisionError"]),
+        ("x = 1\n", ["kernels: expected at least one kpack.Kernel in '", "bad.py', got none"]),
+        ("raise SystemExit(3)\n", ["bad.py:1: SystemExit: 3"]),
+    ],
+)
+def test_a_file_that_gives_no_kernel_is_refused_with_its_line(tmp_path, text, words):
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    with pytest.raises(kpack.SpecError) as raised:
+        kpack.build(file, arch="sm_90")
+    for word in words:
+        assert word in str(raised.value)
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("/nowhere/kernels.py", "expected a file or folder, got '/nowhere/kernels.py', which does not exist"),
+        ([], "expected at least one kpack.Kernel in [], got none"),
+        ([1], "expected a kpack.Kernel, got 1"),
+        (3, "expected a file, a folder, a module, a kpack.Kernel or several, got 3"),
+        (dataclasses, "expected at least one kpack.Kernel in module dataclasses, got none"),
+    ],
+)
+def test_what_holds_no_kernel_is_refused(source, words):
+    with pytest.raises(kpack.SpecError) as raised:
+        kpack.build(source, arch="sm_90")
+    assert words in str(raised.value)
+
+
+def test_two_kernels_of_one_name_are_refused_with_both_places(folder):
+    (folder / "second.py").write_text(SOFTMAX.replace("1024", "2048"))
+    with pytest.raises(kpack.SpecError) as raised:
+        kpack.build(folder, arch="sm_90")
+    text = str(raised.value)
+    assert "kernel 'softmax': expected one of this name" in text
+    assert "second.py" in text and "softmax.py" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"arch": "sm_91"}, kpack.TargetError, "got 'sm_91'"),
+        ({"arch": "sm_90", "name": "T_K"}, kpack.SpecError, "pack name: expected a lower-case letter"),
+        (
+            {"arch": "sm_90", "host": "sparc"},
+            kpack.PackError,
+            "host: expected x86_64 or aarch64, got 'sparc'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_before_compiling(folder, options, error, words):
+    with pytest.raises(error) as raised:
+        kpack.build(folder / "softmax.py", **options)
+    assert words in str(raised.value)
+
+
+def test_a_file_name_that_names_no_pack_is_refused(folder, tmp_path):
+    pack = kpack.build(folder / "softmax.py", arch="ptx_80")
+    with pytest.raises(kpack.SpecError, match=r"got 'my_kernels', from the file name 'libmy_kernels.a'"):
+        pack.write(tmp_path / "libmy_kernels.a")
+
+
+def test_a_path_that_cannot_be_written_is_refused_and_nothing_left(folder, tmp_path):
+    pack = kpack.build(folder / "softmax.py", arch="ptx_80")
+    with pytest.raises(kpack.PackError):
+        pack.write(tmp_path / "no" / "such" / "libtk.a")
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_version_is_the_projects():
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    assert kpack.__version__ == VERSION
