@@ -9,6 +9,7 @@ IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CPP = '*.h' '*.hpp' '*.cc'
 SANITIZE_asan = address,undefined
 SANITIZE_tsan = thread
+TARGETS_tsan = --target test_race
 test: $(VENV)/test.stamp cpp-asan cpp-tsan
 	$(IN_VENV) ctest --test-dir build/asan --output-on-failure
 	$(IN_VENV) ctest --test-dir build/tsan --output-on-failure --tests-regex race
@@ -37,4 +38,4 @@ $(VENV)/%.stamp: $(VENV)/install.stamp
 	$(PIP) --no-build-isolation --editable '.[$*]' $(TRITON) $(if $(filter test,$*),$(TORCH)) && touch $@
 cpp-%: $(VENV)/install.stamp
 	$(IN_VENV) cmake -S . -B build/$* -G Ninja -DCMAKE_BUILD_TYPE=Debug -DKPACK_PYTHON=OFF -DKPACK_TESTS=ON \
-	  -DKPACK_STRICT=ON -DKPACK_SANITIZE=$(SANITIZE_$*) && $(IN_VENV) cmake --build build/$*
+	  -DKPACK_STRICT=ON -DKPACK_SANITIZE=$(SANITIZE_$*) && $(IN_VENV) cmake --build build/$* $(TARGETS_$*)

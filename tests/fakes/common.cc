@@ -44,8 +44,8 @@ void *Memory::allocate(size_t bytes) {
   // An odd multiple of the alignment.
   const uintptr_t aligned =
       (reinterpret_cast<uintptr_t>(raw) + 2 * kAlignment - 1) / (2 * kAlignment) * (2 * kAlignment);
-  const uintptr_t odd = aligned - reinterpret_cast<uintptr_t>(raw) >= kAlignment ? aligned - kAlignment
-                                                                                 : aligned + kAlignment;
+  const uintptr_t odd =
+      aligned - reinterpret_cast<uintptr_t>(raw) >= kAlignment ? aligned - kAlignment : aligned + kAlignment;
   void *address = reinterpret_cast<void *>(odd);
   const std::lock_guard<std::mutex> lock(mutex_);
   blocks_[address] = {raw, bytes};
@@ -152,6 +152,19 @@ bool copy_arguments(const Kernel &kernel, const Arguments &arguments, std::vecto
     std::memcpy(out->data() + kernel.params[i].offset, value, kernel.params[i].size);
   }
   return true;
+}
+
+void check_intact(const char *call, const Image &image) {
+  const char *what = nullptr;
+  if (!mapped(image.data, image.size)) {
+    what = " are unmapped";
+  } else if (fake::checksum(image.data, image.size) != image.checksum) {
+    what = " are not those that were loaded";
+  }
+  if (what == nullptr) return;
+  recorder().violate(std::string(call) + ": the " + std::to_string(image.size) + " bytes of the image at " +
+                     hex(reinterpret_cast<uintptr_t>(image.data)) + what +
+                     ", and the driver still needs them");
 }
 
 }  // namespace fakes

@@ -101,7 +101,7 @@ class Captures {
 
 // The parameters of a launch, one of two ways.
 struct Arguments {
-  void **pointers = nullptr;            // kernelParams
+  void **pointers = nullptr;             // kernelParams
   const unsigned char *block = nullptr;  // extra: the packed block ...
   size_t block_bytes = 0;                // ... and its size
 };
@@ -114,6 +114,10 @@ bool read_extra(void **extra, bool any_order, uintptr_t end, Arguments *out);
 // note are read. False: a pointer is null.
 bool copy_arguments(const Kernel &kernel, const Arguments &arguments, std::vector<unsigned char> *out);
 
+// Records a violation when the bytes that an image was loaded from are gone or others: for a driver that
+// was given them to keep.
+void check_intact(const char *call, const Image &image);
+
 // Each library's own: what the controls of fake.h call.
 Recorder &recorder();
 void configure(const char *devices);
@@ -124,28 +128,28 @@ void option(const std::string &name, int64_t value);
 
 // Defines the functions of FAKE_CONTROLS as fake_<vendor>_<name>; FAKE_CHECK_CONTROL proves that none is
 // forgotten and that each has the type of fake.h.
-#define FAKE_DEFINE_CONTROLS(p)                                                                            \
-  FAKE_API void p##configure(const char *devices) { fakes::configure(devices); }                           \
-  FAKE_API void p##reset() {                                                                               \
-    fakes::recorder().reset();                                                                             \
-    fakes::option("", 0);                                                                                  \
-  }                                                                                                        \
-  FAKE_API void p##record(int on) { fakes::recorder().record(on != 0); }                                   \
-  FAKE_API uint64_t p##calls(const char *name) { return fakes::recorder().calls(name); }                   \
-  FAKE_API uint64_t p##launches() { return fakes::recorder().launches(); }                                 \
-  FAKE_API int p##launch(uint64_t index, fake_launch *out) {                                               \
-    return fakes::recorder().launch(index, out) ? 1 : 0;                                                   \
-  }                                                                                                        \
-  FAKE_API uint64_t p##violations() { return fakes::recorder().violations(); }                             \
-  FAKE_API const char *p##violation(uint64_t index) { return fakes::recorder().violation(index); }         \
-  FAKE_API uint64_t p##loads(int device) { return fakes::recorder().loads(device); }                       \
-  FAKE_API uint64_t p##live(const char *what) { return fakes::live(what); }                                \
-  FAKE_API uint64_t p##unaligned() { return fakes::recorder().unaligned(); }                               \
-  FAKE_API void p##fail(const char *name, int code, uint64_t after, uint64_t times) {                      \
-    fakes::recorder().fail(name, code, after, times);                                                      \
-  }                                                                                                        \
-  FAKE_API void p##delay_us(const char *name, unsigned us) { fakes::recorder().delay_us(name, us); }       \
-  FAKE_API void p##hide(const char *name, int hidden) { fakes::recorder().hide(name, hidden != 0); }       \
+#define FAKE_DEFINE_CONTROLS(p)                                                                      \
+  FAKE_API void p##configure(const char *devices) { fakes::configure(devices); }                     \
+  FAKE_API void p##reset() {                                                                         \
+    fakes::recorder().reset();                                                                       \
+    fakes::option("", 0);                                                                            \
+  }                                                                                                  \
+  FAKE_API void p##record(int on) { fakes::recorder().record(on != 0); }                             \
+  FAKE_API uint64_t p##calls(const char *name) { return fakes::recorder().calls(name); }             \
+  FAKE_API uint64_t p##launches() { return fakes::recorder().launches(); }                           \
+  FAKE_API int p##launch(uint64_t index, fake_launch *out) {                                         \
+    return fakes::recorder().launch(index, out) ? 1 : 0;                                             \
+  }                                                                                                  \
+  FAKE_API uint64_t p##violations() { return fakes::recorder().violations(); }                       \
+  FAKE_API const char *p##violation(uint64_t index) { return fakes::recorder().violation(index); }   \
+  FAKE_API uint64_t p##loads(int device) { return fakes::recorder().loads(device); }                 \
+  FAKE_API uint64_t p##live(const char *what) { return fakes::live(what); }                          \
+  FAKE_API uint64_t p##unaligned() { return fakes::recorder().unaligned(); }                         \
+  FAKE_API void p##fail(const char *name, int code, uint64_t after, uint64_t times) {                \
+    fakes::recorder().fail(name, code, after, times);                                                \
+  }                                                                                                  \
+  FAKE_API void p##delay_us(const char *name, unsigned us) { fakes::recorder().delay_us(name, us); } \
+  FAKE_API void p##hide(const char *name, int hidden) { fakes::recorder().hide(name, hidden != 0); } \
   FAKE_API void p##option(const char *name, int64_t value) { fakes::option(name, value); }
 
 #define FAKE_CHECK_CONTROL(function, result, arguments) \

@@ -24,7 +24,8 @@ constexpr ErrorText kErrors[] = {
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
     {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
-    {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain"},
+    {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+     "the provided PTX was compiled with an unsupported toolchain"},
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {401, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
@@ -36,8 +37,10 @@ constexpr ErrorText kErrors[] = {
     {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
-    {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
-    {908, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD", "attempt to terminate a thread-local capture sequence from another thread"},
+    {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {908, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
+     "attempt to terminate a thread-local capture sequence from another thread"},
     {912, "CUDA_ERROR_INVALID_CLUSTER_SIZE", "cluster misconfiguration"},
     {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
@@ -56,12 +59,9 @@ int read_image(const void *data, Image *image) {
   const int64_t refused = state().file_backed_error.load();
   if (refused != 0 && file_backed(data)) return static_cast<int>(refused);
   switch (parse_cuda(data, image)) {
-    case Parsed::kInvalidImage:
-      return kInvalidImage;
-    case Parsed::kInvalidPtx:
-      return kInvalidPtx;
-    case Parsed::kOk:
-      break;
+    case Parsed::kInvalidImage: return kInvalidImage;
+    case Parsed::kInvalidPtx: return kInvalidPtx;
+    case Parsed::kOk: break;
   }
   if (reinterpret_cast<uintptr_t>(data) % 4096 != 0) recorder().loaded_unaligned();
   return kOk;
@@ -91,28 +91,16 @@ int function_attribute(Function *function, int attribute, int device, int *value
       if (required[0] != 0) *value = static_cast<int>(required[0] * required[1] * required[2]);
       if (kernel.max_threads != 0) *value = static_cast<int>(kernel.max_threads);
       return kOk;
-    case kFnStaticShared:
-      *value = static_cast<int>(kernel.static_shared_bytes);
-      return kOk;
-    case kFnLocal:
-      *value = static_cast<int>(kernel.local_bytes);
-      return kOk;
-    case kFnRegisters:
-      *value = static_cast<int>(kernel.registers);
-      return kOk;
+    case kFnStaticShared: *value = static_cast<int>(kernel.static_shared_bytes); return kOk;
+    case kFnLocal: *value = static_cast<int>(kernel.local_bytes); return kOk;
+    case kFnRegisters: *value = static_cast<int>(kernel.registers); return kOk;
     case kFnPtxVersion:
-    case kFnBinaryVersion:
-      *value = function->image->arch;
-      return kOk;
+    case kFnBinaryVersion: *value = function->image->arch; return kOk;
     case kFnMaxDynamicShared:
       *value = function->attributes().max_dynamic_shared[static_cast<size_t>(device)].load();
       return kOk;
-    case kFnNonPortableCluster:
-      *value = function->attributes().non_portable_cluster.load();
-      return kOk;
-    default:
-      *value = 0;
-      return attribute >= 0 && attribute <= kFnLast ? kOk : kInvalidValue;
+    case kFnNonPortableCluster: *value = function->attributes().non_portable_cluster.load(); return kOk;
+    default: *value = 0; return attribute >= 0 && attribute <= kFnLast ? kOk : kInvalidValue;
   }
 }
 
@@ -123,7 +111,8 @@ int set_function_attribute(Function *function, int attribute, int device, int va
   }
   if (attribute == kFnCarveout) return value >= -1 && value <= 100 ? kOk : kInvalidValue;
   if (attribute != kFnMaxDynamicShared || value < 0) return kInvalidValue;
-  const auto most = state().device(device)->shared_optin_bytes - static_cast<int>(function->kernel->static_shared_bytes);
+  const auto most =
+      state().device(device)->shared_optin_bytes - static_cast<int>(function->kernel->static_shared_bytes);
   if (value > most) return kInvalidValue;
   function->attributes().max_dynamic_shared[static_cast<size_t>(device)].store(value);
   return kOk;
@@ -145,12 +134,12 @@ int check_function(Call call, Function *function, Context **context) {
 
 }  // namespace
 
-#define ENTER(name)                                             \
-  do {                                                          \
+#define ENTER(name)                                                          \
+  do {                                                                       \
     if (const int entered = enter(k_##name); entered != kOk) return entered; \
   } while (false)
-#define TRY(expression)                                         \
-  do {                                                          \
+#define TRY(expression)                                             \
+  do {                                                              \
     if (const int tried = (expression); tried != kOk) return tried; \
   } while (false)
 
@@ -225,28 +214,16 @@ FAKE_API int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
     case 82:  // registers per multiprocessor
       *value = 65536;
       return kOk;
-    case 16:
-      *value = device->multiprocessors;
-      return kOk;
-    case 39:
-      *value = device->threads_per_multiprocessor;
-      return kOk;
-    case 75:
-      *value = device->arch / 10;
-      return kOk;
-    case 76:
-      *value = device->arch % 10;
-      return kOk;
-    case 81:
-      *value = device->shared_per_multiprocessor;
-      return kOk;
+    case 16: *value = device->multiprocessors; return kOk;
+    case 39: *value = device->threads_per_multiprocessor; return kOk;
+    case 75: *value = device->arch / 10; return kOk;
+    case 76: *value = device->arch % 10; return kOk;
+    case 81: *value = device->shared_per_multiprocessor; return kOk;
     case 95:   // cooperative launch
     case 115:  // memory pools
       *value = 1;
       return kOk;
-    case 97:
-      *value = device->shared_optin_bytes;
-      return kOk;
+    case 97: *value = device->shared_optin_bytes; return kOk;
     case 106:  // blocks per multiprocessor
       *value = 32;
       return kOk;
@@ -256,9 +233,7 @@ FAKE_API int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
     case 120:  // cluster launch
       *value = device->arch >= 90 ? 1 : 0;
       return kOk;
-    default:
-      *value = 0;
-      return attribute > 0 && attribute < 160 ? kOk : kInvalidValue;
+    default: *value = 0; return attribute > 0 && attribute < 160 ? kOk : kInvalidValue;
   }
 }
 
@@ -468,7 +443,8 @@ FAKE_API int cuModuleLoadData(void **module, const void *data) {
   return load_module(module, data);
 }
 
-FAKE_API int cuModuleLoadDataEx(void **module, const void *data, unsigned count, int *options, void **values) {
+FAKE_API int cuModuleLoadDataEx(void **module, const void *data, unsigned count, int *options,
+                                void **values) {
   ENTER(cuModuleLoadDataEx);
   if (count != 0 && (options == nullptr || values == nullptr)) return kInvalidValue;
   return load_module(module, data);
@@ -524,10 +500,12 @@ FAKE_API_NEW int cuFuncGetParamInfo(void *handle, size_t index, size_t *offset, 
 
 // ---- Libraries ----------------------------------------------------------------------------------------
 
-FAKE_API_NEW int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned, int *, void **,
-                                   unsigned) {
+FAKE_API_NEW int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned, int *options,
+                                   void **values, unsigned count) {
   ENTER(cuLibraryLoadData);
-  if (library == nullptr) return kInvalidValue;
+  if (library == nullptr || (count != 0 && (options == nullptr || values == nullptr))) return kInvalidValue;
+  bool preserved = false;
+  for (unsigned i = 0; i < count; ++i) preserved |= options[i] == kBinaryIsPreserved && values[i] != nullptr;
   Image image;
   TRY(read_image(code, &image));
   // A library belongs to no context, so an image for none of the devices is all that can be refused here.
@@ -536,7 +514,7 @@ FAKE_API_NEW int cuLibraryLoadData(void **library, const void *code, int *, void
     if (error != kOk) error = check_image(image, device.arch);
   }
   TRY(error);
-  *library = state().create_library(std::move(image));
+  *library = state().create_library(std::move(image), preserved);
   return kOk;
 }
 
@@ -545,6 +523,7 @@ FAKE_API_NEW int cuLibraryUnload(void *handle) {
   auto *library = static_cast<Library *>(handle);
   TRY(check_handle(k_cuLibraryUnload, "the library", library));
   if (state().captures.forbids_unsafe_call()) return kCaptureUnsupported;
+  if (library->preserved) check_intact("cuLibraryUnload", library->image);
   state().destroy(library);
   return kOk;
 }
@@ -607,9 +586,9 @@ FAKE_API_NEW int cuKernelGetParamInfo(void *handle, size_t index, size_t *offset
 
 // ---- Launch -------------------------------------------------------------------------------------------
 
-FAKE_API int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                            unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **params,
-                            void **extra) {
+FAKE_API int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                            unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                            void *stream, void **params, void **extra) {
   ENTER(cuLaunchKernel);
   const LaunchConfig config = {
       {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, nullptr, 0};
@@ -618,7 +597,8 @@ FAKE_API int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, un
 
 FAKE_API int cuLaunchKernelEx(const LaunchConfig *config, void *function, void **params, void **extra) {
   ENTER(cuLaunchKernelEx);
-  if (config == nullptr || (config->attribute_count != 0 && config->attributes == nullptr)) return kInvalidValue;
+  if (config == nullptr || (config->attribute_count != 0 && config->attributes == nullptr))
+    return kInvalidValue;
   return launch(k_cuLaunchKernelEx, *config, function, params, extra);
 }
 

@@ -100,14 +100,15 @@ bool parse_cubin(const Elf &elf, Image *out) {
   }
   const Elf::Section *common = elf.find(".nv.info");
   if (common == nullptr || common->data == nullptr) return true;
-  return each_attribute(*common, [&](uint8_t attribute, uint16_t, const unsigned char *payload, uint64_t bytes) {
-    const size_t symbol = bytes >= 8 ? load<uint32_t>(payload) : SIZE_MAX;
-    if (symbol >= symbols.size() || kernel_of[symbol] == SIZE_MAX) return;
-    Kernel &kernel = out->kernels[kernel_of[symbol]];
-    const auto value = load<uint32_t>(payload + 4);
-    if (attribute == kRegcount) kernel.registers = value;
-    if (attribute == kFrameSize) kernel.local_bytes = value;
-  });
+  return each_attribute(*common,
+                        [&](uint8_t attribute, uint16_t, const unsigned char *payload, uint64_t bytes) {
+                          const size_t symbol = bytes >= 8 ? load<uint32_t>(payload) : SIZE_MAX;
+                          if (symbol >= symbols.size() || kernel_of[symbol] == SIZE_MAX) return;
+                          Kernel &kernel = out->kernels[kernel_of[symbol]];
+                          const auto value = load<uint32_t>(payload + 4);
+                          if (attribute == kRegcount) kernel.registers = value;
+                          if (attribute == kFrameSize) kernel.local_bytes = value;
+                        });
 }
 
 // ---- PTX ----------------------------------------------------------------------------------------------
@@ -164,6 +165,10 @@ class PtxReader {
         Kernel kernel;
         if (!entry(&kernel)) return false;
         out->kernels.push_back(kernel);
+      } else if (word == ".extern") {
+        next();  // dynamic shared memory
+      } else if (word == ".shared" && !out->kernels.empty()) {
+        if (!shared(&out->kernels.back())) return false;
       }
     }
     return out->ptx_version != 0 && out->arch != 0;
@@ -202,7 +207,8 @@ class PtxReader {
     bool pointee = false;  // an .align after .ptr is of what it points to
     while (!done() && tokens_[at_] != "," && tokens_[at_] != ")") {
       const std::string word = next();
-      if (word == ".ptr") pointee = true;
+      if (word == ".ptr")
+        pointee = true;
       else if (word == ".align") {
         const auto bytes = static_cast<uint32_t>(std::atoi(next().c_str()));
         if (!pointee) align = bytes;
@@ -219,6 +225,18 @@ class PtxReader {
     kernel->params.push_back({offset, size});
     kernel->param_bytes = offset + size;
     kernel->least_param_bytes = kernel->param_bytes;
+    return true;
+  }
+
+  // After `.shared`: .align 16 .b8 s[1000];
+  bool shared(Kernel *kernel) {
+    uint32_t size = 0;
+    for (std::string word = next(); word != ";"; word = next()) {
+      if (word.empty()) return false;
+      if (word == "[") size *= static_cast<uint32_t>(std::atoi(next().c_str()));
+      if (size == 0) size = ptx_type_bytes(word);
+    }
+    kernel->static_shared_bytes += size;
     return true;
   }
 

@@ -80,7 +80,8 @@ bool fits_at_once(const LaunchConfig &config, const Device &device, const Kernel
   const uint32_t threads = config.block[0] * config.block[1] * config.block[2];
   uint32_t resident = static_cast<uint32_t>(device.threads_per_multiprocessor) / threads;
   const uint32_t shared = config.shared_bytes + kernel.static_shared_bytes;
-  if (shared != 0) resident = std::min(resident, static_cast<uint32_t>(device.shared_per_multiprocessor) / shared);
+  if (shared != 0)
+    resident = std::min(resident, static_cast<uint32_t>(device.shared_per_multiprocessor) / shared);
   return blocks <= uint64_t{resident} * static_cast<uint32_t>(device.multiprocessors);
 }
 
@@ -96,14 +97,19 @@ int check_arguments(Call call, const Function &function, void **params, void **e
   if (extra == nullptr) return kOk;
   if (!read_extra(extra, true, 0, out)) return kInvalidValue;
   if (out->block_bytes == kernel.param_bytes) return kOk;
-  violate(call, function, "expected a parameter buffer of " + std::to_string(kernel.param_bytes) +
-                              " bytes, got " + std::to_string(out->block_bytes));
+  violate(call, function,
+          "expected a parameter buffer of " + std::to_string(kernel.param_bytes) + " bytes, got " +
+              std::to_string(out->block_bytes));
   return kInvalidValue;
 }
 
-// Keeps the launch; reads the arguments, so that a sanitizer sees a pointer that is too short.
+// Keeps the launch; reads the arguments, so that a sanitizer sees a pointer that is too short, and an image
+// that the driver was given to keep.
 int keep(Call call, const LaunchConfig &config, const Shape &shape, const Function &function,
          const StreamRef &stream, const Arguments &arguments) {
+  if (function.library != nullptr && function.library->preserved) {
+    check_intact(recorder().name(call), function.library->image);
+  }
   Launch launch;
   if (!copy_arguments(*function.kernel, arguments, &launch.params)) {
     violate(call, function, "a pointer in kernelParams is null");
@@ -145,13 +151,15 @@ int launch(Call call, const LaunchConfig &config, void *handle, void **params, v
   const Kernel &kernel = *function->kernel;
   const Device &device = *state().device(stream.context->device);
   if (const int error = check_block(config, kernel); error != kOk) return error;
-  const int most = function->attributes().max_dynamic_shared[static_cast<size_t>(stream.context->device)].load();
+  const int most =
+      function->attributes().max_dynamic_shared[static_cast<size_t>(stream.context->device)].load();
   if (config.shared_bytes > static_cast<uint32_t>(most)) return kInvalidValue;
   const Shape shape = read_attributes(config);
   if (const int error = check_cluster(config, shape, device, function); error != kOk) return error;
   if (shape.cooperative && !fits_at_once(config, device, kernel)) return kCooperativeLaunchTooLarge;
   Arguments arguments;
-  if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk) return error;
+  if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk)
+    return error;
   if (!recorder().recording()) return kOk;
   return keep(call, config, shape, *function, stream, arguments);
 }

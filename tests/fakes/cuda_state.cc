@@ -26,8 +26,8 @@ struct Limits {
   int shared_optin_bytes;
 };
 constexpr Limits kLimits[] = {
-    {70, 80, 2048, 98304},    {75, 40, 1024, 65536},  {80, 108, 2048, 166912}, {86, 84, 1536, 101376},
-    {87, 16, 1536, 166912},   {89, 142, 1536, 101376}, {90, 132, 2048, 232448}, {100, 148, 2048, 232448},
+    {70, 80, 2048, 98304},    {75, 40, 1024, 65536},    {80, 108, 2048, 166912}, {86, 84, 1536, 101376},
+    {87, 16, 1536, 166912},   {89, 142, 1536, 101376},  {90, 132, 2048, 232448}, {100, 148, 2048, 232448},
     {103, 160, 2048, 232448}, {120, 170, 1536, 101376},
 };
 
@@ -185,10 +185,11 @@ void State::destroy(Module *module) {
   }
 }
 
-Library *State::create_library(Image image) {
+Library *State::create_library(Image image, bool preserved) {
   const std::lock_guard<std::mutex> lock(mutex);
   Library &library = libraries_.emplace_back();
   library.image = std::move(image);
+  library.preserved = preserved;
   return &library;
 }
 

@@ -45,6 +45,7 @@ struct Module {
 struct Library {
   std::atomic<Life> life{Life::kAlive};
   Image image;
+  bool preserved = false;       // the caller promised to keep the bytes until the unload
   std::set<Context *> used_in;  // contexts that have loaded it by now
 };
 
@@ -98,7 +99,7 @@ class State {
   Stream *create_stream(Context *context, bool blocking);
   Module *create_module(Context *context, Image image);
   void destroy(Module *module);
-  Library *create_library(Image image);
+  Library *create_library(Image image, bool preserved);
   void destroy(Library *library);
   // The one function of that name; null if the image has none. Exactly one of `module`, `library` is given.
   Function *function(Module *module, Library *library, const std::string &name);

@@ -45,7 +45,8 @@ typedef struct fake_launch {
 /* configure  all devices and handles anew; null or "": as the environment or the default says; "none": no
  *            device. "sm_90,sm_80;driver=12080", "gfx90a:sramecc+:xnack-;driver=60300000". A name after
  *            `driver` is an option()
- * reset      forgets launches, counts, violations, faults, delays, options; handles stay valid
+ * reset      forgets launches, counts, violations, faults, delays, options and turns recording on; handles stay
+ *            valid
  * record     off: launches are neither kept nor logged, and only rules that are O(1) are checked
  * calls      how often an entry point was called; an unknown name aborts (a typing error in a test)
  * launch     1 and *out, or 0 if there is no launch `index`
@@ -56,21 +57,21 @@ typedef struct fake_launch {
  * delay_us   each call of it takes so long, before it does anything
  * hide       cuGetProcAddress does not find it, and calling it all the same is a violation
  * option     "file_backed": the code for an image that lies in a mapped file (HIP: 301 or 200); 0: none */
-#define FAKE_CONTROLS(X)                                                     \
-  X(void, configure, (const char *devices))                                  \
-  X(void, reset, (void))                                                     \
-  X(void, record, (int on))                                                  \
-  X(uint64_t, calls, (const char *name))                                     \
-  X(uint64_t, launches, (void))                                              \
-  X(int, launch, (uint64_t index, fake_launch * out))                        \
-  X(uint64_t, violations, (void))                                            \
-  X(const char *, violation, (uint64_t index))                               \
-  X(uint64_t, loads, (int device))                                           \
-  X(uint64_t, live, (const char *what))                                      \
-  X(uint64_t, unaligned, (void))                                             \
+#define FAKE_CONTROLS(X)                                                      \
+  X(void, configure, (const char *devices))                                   \
+  X(void, reset, (void))                                                      \
+  X(void, record, (int on))                                                   \
+  X(uint64_t, calls, (const char *name))                                      \
+  X(uint64_t, launches, (void))                                               \
+  X(int, launch, (uint64_t index, fake_launch * out))                         \
+  X(uint64_t, violations, (void))                                             \
+  X(const char *, violation, (uint64_t index))                                \
+  X(uint64_t, loads, (int device))                                            \
+  X(uint64_t, live, (const char *what))                                       \
+  X(uint64_t, unaligned, (void))                                              \
   X(void, fail, (const char *name, int code, uint64_t after, uint64_t times)) \
-  X(void, delay_us, (const char *name, unsigned us))                         \
-  X(void, hide, (const char *name, int hidden))                              \
+  X(void, delay_us, (const char *name, unsigned us))                          \
+  X(void, hide, (const char *name, int hidden))                               \
   X(void, option, (const char *name, int64_t value))
 
 #ifdef __cplusplus
@@ -102,17 +103,17 @@ struct Fake {
  * one. Aborts when it is not a fake: a test must never reach a real driver unknowingly. */
 inline Fake open(const char *library, const char *vendor) {
   Fake out;
-  out.library = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+  out.library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   if (out.library == nullptr) {
     std::fprintf(stderr, "%s: %s\n", library, dlerror());
     std::abort();
   }
   const std::string prefix = std::string("fake_") + vendor + "_";
-#define FAKE_X(result, name, arguments)                                                     \
+#define FAKE_X(result, name, arguments)                                                           \
   out.name = reinterpret_cast<result(*) arguments>(dlsym(out.library, (prefix + #name).c_str())); \
-  if (out.name == nullptr) {                                                                \
-    std::fprintf(stderr, "%s: no %s%s: not a fake\n", library, prefix.c_str(), #name);      \
-    std::abort();                                                                           \
+  if (out.name == nullptr) {                                                                      \
+    std::fprintf(stderr, "%s: no %s%s: not a fake\n", library, prefix.c_str(), #name);            \
+    std::abort();                                                                                 \
   }
   FAKE_CONTROLS(FAKE_X)
 #undef FAKE_X

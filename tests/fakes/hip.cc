@@ -36,7 +36,8 @@ constexpr ErrorText kErrors[] = {
     {801, "hipErrorNotSupported", "operation not supported"},
     {900, "hipErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
     {901, "hipErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"},
-    {908, "hipErrorStreamCaptureWrongThread", "attempt to terminate a thread-local capture sequence from another thread"},
+    {908, "hipErrorStreamCaptureWrongThread",
+     "attempt to terminate a thread-local capture sequence from another thread"},
     {999, "hipErrorUnknown", "unknown error"},
 };
 
@@ -87,45 +88,24 @@ int fill_properties(unsigned char *out, int ordinal, const PropertyOffsets &at) 
 
 int device_attribute(const Device &device, int attribute, int *value) {
   switch (attribute) {
-    case kDevMajor:
-      *value = device.major;
-      return kOk;
-    case kDevMinor:
-      *value = device.minor;
-      return kOk;
-    case kDevWarpSize:
-      *value = static_cast<int>(device.warp_size);
-      return kOk;
-    case kDevMultiprocessors:
-      *value = static_cast<int>(device.multiprocessors);
-      return kOk;
+    case kDevMajor: *value = device.major; return kOk;
+    case kDevMinor: *value = device.minor; return kOk;
+    case kDevWarpSize: *value = static_cast<int>(device.warp_size); return kOk;
+    case kDevMultiprocessors: *value = static_cast<int>(device.multiprocessors); return kOk;
     case kDevMaxThreads:
     case kDevMaxBlockX:
     case kDevMaxBlockY:
-    case kDevMaxBlockZ:
-      *value = 1024;
-      return kOk;
-    case kDevMaxGridX:
-      *value = 0x7fffffff;
-      return kOk;
+    case kDevMaxBlockZ: *value = 1024; return kOk;
+    case kDevMaxGridX: *value = 0x7fffffff; return kOk;
     case kDevMaxGridY:
-    case kDevMaxGridZ:
-      *value = 65536;
-      return kOk;
+    case kDevMaxGridZ: *value = 65536; return kOk;
     case kDevShared:
     case kDevSharedOptin:
-    case kDevSharedPerMultiprocessor:
-      *value = static_cast<int>(device.shared_bytes);
-      return kOk;
-    case kDevRegisters:
-      *value = 65536;
-      return kOk;
+    case kDevSharedPerMultiprocessor: *value = static_cast<int>(device.shared_bytes); return kOk;
+    case kDevRegisters: *value = 65536; return kOk;
     case kDevCooperative:
-    case kDevMemoryPools:
-      *value = 1;
-      return kOk;
-    default:
-      return kInvalidValue;
+    case kDevMemoryPools: *value = 1; return kOk;
+    default: return kInvalidValue;
   }
 }
 
@@ -149,7 +129,8 @@ int load_module(void **out, const void *data) {
 
 // ROCm 6 aborts the process in a guarantee(): here it is a violation and an error.
 int get_function(void **out, Module *module, const char *name) {
-  if (const int error = check_handle(k_hipModuleGetFunction, "the module", module); error != kOk) return error;
+  if (const int error = check_handle(k_hipModuleGetFunction, "the module", module); error != kOk)
+    return error;
   if (out == nullptr || name == nullptr) return kInvalidValue;
   if (module->device != current_device()) {
     recorder().violate("hipModuleGetFunction: '" + std::string(name) + "': the module was loaded on device " +
@@ -164,7 +145,7 @@ int get_function(void **out, Module *module, const char *name) {
 int unload(Module *module) {
   if (const int error = check_handle(k_hipModuleUnload, "the module", module); error != kOk) return error;
   if (state().captures.forbids_unsafe_call()) return kCaptureUnsupported;
-  check_intact(k_hipModuleUnload, *module);
+  check_intact("hipModuleUnload", module->image);
   state().destroy(module);
   return kOk;
 }
@@ -175,21 +156,14 @@ int function_attribute(const Function &function, int attribute, int *value) {
     case kFnMaxThreads:
       *value = static_cast<int>(kernel.max_threads != 0 ? kernel.max_threads : 1024);
       return kOk;
-    case kFnStaticShared:
-      *value = static_cast<int>(kernel.static_shared_bytes);
-      return kOk;
-    case kFnLocal:
-      *value = static_cast<int>(kernel.local_bytes);
-      return kOk;
-    case kFnRegisters:
-      *value = static_cast<int>(kernel.registers);
-      return kOk;
+    case kFnStaticShared: *value = static_cast<int>(kernel.static_shared_bytes); return kOk;
+    case kFnLocal: *value = static_cast<int>(kernel.local_bytes); return kOk;
+    case kFnRegisters: *value = static_cast<int>(kernel.registers); return kOk;
     case kFnMaxDynamicShared:
-      *value = static_cast<int>(state().device(function.module->device)->shared_bytes - kernel.static_shared_bytes);
+      *value = static_cast<int>(state().device(function.module->device)->shared_bytes -
+                                kernel.static_shared_bytes);
       return kOk;
-    default:
-      *value = 0;
-      return attribute >= 0 && attribute <= kFnLast ? kOk : kInvalidValue;
+    default: *value = 0; return attribute >= 0 && attribute <= kFnLast ? kOk : kInvalidValue;
   }
 }
 
@@ -221,9 +195,9 @@ int own_stream(Call call, void *handle, Stream **out) {
   do {                                                                             \
     if (const int entered = enter(k_##name); entered != kOk) return done(entered); \
   } while (false)
-#define TRY(expression)                                                       \
-  do {                                                                        \
-    if (const int tried = (expression); tried != kOk) return done(tried);     \
+#define TRY(expression)                                                   \
+  do {                                                                    \
+    if (const int tried = (expression); tried != kOk) return done(tried); \
   } while (false)
 
 // ---- Devices ------------------------------------------------------------------------------------------
@@ -401,24 +375,26 @@ FAKE_API int hipFuncGetAttribute(int *value, int attribute, void *handle) {
 // ---- Launch -------------------------------------------------------------------------------------------
 
 FAKE_API int hipModuleLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                                   void *stream, void **params, void **extra) {
+                                   unsigned block_x, unsigned block_y, unsigned block_z,
+                                   unsigned shared_bytes, void *stream, void **params, void **extra) {
   ENTER(hipModuleLaunchKernel);
   const LaunchConfig config = {
       {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, nullptr, 0};
   return done(launch(k_hipModuleLaunchKernel, config, function, params, extra));
 }
 
-FAKE_API int hipModuleLaunchCooperativeKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                                              unsigned block_x, unsigned block_y, unsigned block_z,
-                                              unsigned shared_bytes, void *stream, void **params) {
+FAKE_API int hipModuleLaunchCooperativeKernel(void *function, unsigned grid_x, unsigned grid_y,
+                                              unsigned grid_z, unsigned block_x, unsigned block_y,
+                                              unsigned block_z, unsigned shared_bytes, void *stream,
+                                              void **params) {
   ENTER(hipModuleLaunchCooperativeKernel);
   const LaunchConfig config = {
       {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, nullptr, 0};
   return done(launch(k_hipModuleLaunchCooperativeKernel, config, function, params, nullptr));
 }
 
-FAKE_API_NEW int hipDrvLaunchKernelEx(const LaunchConfig *config, void *function, void **params, void **extra) {
+FAKE_API_NEW int hipDrvLaunchKernelEx(const LaunchConfig *config, void *function, void **params,
+                                      void **extra) {
   ENTER(hipDrvLaunchKernelEx);
   if (config == nullptr || (config->attribute_count != 0 && config->attributes == nullptr)) {
     return done(kInvalidValue);

@@ -93,17 +93,17 @@ enum FunctionAttribute : int {
 // symbol hipGetDeviceProperties still fills the old one (hip_deprecated.h: hipDeviceProp_tR0000).
 struct PropertyOffsets {
   size_t size;
-  size_t global_bytes;      // size_t
-  size_t shared_bytes;      // size_t
-  size_t registers;         // int, as all that follow
+  size_t global_bytes;  // size_t
+  size_t shared_bytes;  // size_t
+  size_t registers;     // int, as all that follow
   size_t warp_size;
   size_t max_threads;
-  size_t max_block;         // int[3]
-  size_t max_grid;          // int[3]
+  size_t max_block;  // int[3]
+  size_t max_grid;   // int[3]
   size_t major;
   size_t minor;
   size_t multiprocessors;
-  size_t gcn_arch_name;     // char[256]
+  size_t gcn_arch_name;  // char[256]
 };
 constexpr PropertyOffsets kPropertiesR0600 = {1472, 288, 296, 304, 308, 320, 324, 336, 360, 364, 388, 1160};
 constexpr PropertyOffsets kPropertiesR0000 = {792, 256, 264, 272, 276, 280, 284, 296, 328, 332, 336, 396};

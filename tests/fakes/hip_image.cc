@@ -52,34 +52,25 @@ class MsgpackReader {
       case 0xc0:  // nil
       case 0xc2:  // false
         return integer(out, 0);
-      case 0xc3:
-        return integer(out, 1);
+      case 0xc3: return integer(out, 1);
       case 0xcc:
       case 0xcd:
       case 0xce:
-      case 0xcf:
-        return big_endian(1U << (lead - 0xcc), &n) && integer(out, n);
+      case 0xcf: return big_endian(1U << (lead - 0xcc), &n) && integer(out, n);
       case 0xd0:
       case 0xd1:
       case 0xd2:
-      case 0xd3:
-        return big_endian(1U << (lead - 0xd0), &n) && integer(out, n);
-      case 0xca:
-        return big_endian(4, &n) && integer(out, n);
-      case 0xcb:
-        return big_endian(8, &n) && integer(out, n);
+      case 0xd3: return big_endian(1U << (lead - 0xd0), &n) && integer(out, n);
+      case 0xca: return big_endian(4, &n) && integer(out, n);
+      case 0xcb: return big_endian(8, &n) && integer(out, n);
       case 0xd9:
       case 0xda:
-      case 0xdb:
-        return big_endian(1U << (lead - 0xd9), &n) && text(out, n);
+      case 0xdb: return big_endian(1U << (lead - 0xd9), &n) && text(out, n);
       case 0xdc:
-      case 0xdd:
-        return big_endian(lead == 0xdc ? 2 : 4, &n) && list(out, Value::Type::kList, n, depth);
+      case 0xdd: return big_endian(lead == 0xdc ? 2 : 4, &n) && list(out, Value::Type::kList, n, depth);
       case 0xde:
-      case 0xdf:
-        return big_endian(lead == 0xde ? 2 : 4, &n) && list(out, Value::Type::kMap, 2 * n, depth);
-      default:
-        return lead >= 0xe0 ? integer(out, lead) : false;
+      case 0xdf: return big_endian(lead == 0xde ? 2 : 4, &n) && list(out, Value::Type::kMap, 2 * n, depth);
+      default: return lead >= 0xe0 ? integer(out, lead) : false;
     }
   }
 
@@ -167,7 +158,8 @@ bool read_kernel(const Value &note, Kernel *kernel) {
 Parsed parse_hip(const void *data, Image *out) {
   *out = Image();
   Elf elf;
-  if (!elf.open(data) || elf.machine != kMachineAmdgpu || elf.os_abi != kOsAbiHsa) return Parsed::kInvalidImage;
+  if (!elf.open(data) || elf.machine != kMachineAmdgpu || elf.os_abi != kOsAbiHsa)
+    return Parsed::kInvalidImage;
   out->kind = Kind::kHsaco;
   out->data = static_cast<const unsigned char *>(data);
   out->size = elf.size;

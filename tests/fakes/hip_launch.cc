@@ -46,8 +46,9 @@ int check_shape(Call call, const LaunchConfig &config, const Function &function,
   if (kernel.max_threads != 0 && threads > kernel.max_threads) return kLaunchFailure;
   if (uint64_t{config.shared_bytes} + kernel.static_shared_bytes > device.shared_bytes) return kInvalidValue;
   if (kernel.wavefront != 0 && block[0] % kernel.wavefront != 0) {
-    violate(call, function, "a block of " + std::to_string(block[0]) + " threads is no multiple of the image's " +
-                                std::to_string(kernel.wavefront) + " threads of a wavefront");
+    violate(call, function,
+            "a block of " + std::to_string(block[0]) + " threads is no multiple of the image's " +
+                std::to_string(kernel.wavefront) + " threads of a wavefront");
   }
   return kOk;
 }
@@ -75,9 +76,9 @@ int check_arguments(Call call, const Function &function, void **params, void **e
     return kInvalidValue;
   }
   if (out->block_bytes >= kernel.least_param_bytes && out->block_bytes <= kernel.param_bytes) return kOk;
-  violate(call, function, "expected an argument buffer of " + std::to_string(kernel.least_param_bytes) + " to " +
-                              std::to_string(kernel.param_bytes) + " bytes, got " +
-                              std::to_string(out->block_bytes));
+  violate(call, function,
+          "expected an argument buffer of " + std::to_string(kernel.least_param_bytes) + " to " +
+              std::to_string(kernel.param_bytes) + " bytes, got " + std::to_string(out->block_bytes));
   return kInvalidValue;
 }
 
@@ -85,7 +86,7 @@ int check_arguments(Call call, const Function &function, void **params, void **e
 // image, so that one that was freed or changed is found.
 int keep(Call call, const LaunchConfig &config, const Shape &shape, const Function &function,
          const StreamRef &stream, const Arguments &arguments) {
-  check_intact(call, *function.module);
+  check_intact(recorder().name(call), function.module->image);
   Launch launch;
   if (!copy_arguments(*function.kernel, arguments, &launch.params)) {
     violate(call, function, "a pointer in kernelParams is null");
@@ -116,7 +117,8 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
 int launch(Call call, const LaunchConfig &config, void *handle, void **params, void **extra) {
   StreamRef stream;
   if (const int error = resolve_stream(call, config.stream, &stream); error != kOk) return error;
-  if (stream.stream != nullptr && stream.stream->capture.status.load() == kInvalidated) return kCaptureInvalidated;
+  if (stream.stream != nullptr && stream.stream->capture.status.load() == kInvalidated)
+    return kCaptureInvalidated;
   // CLR: the stream's device must be the current one.
   if (stream.device != current_device()) return kInvalidHandle;
   auto *function = static_cast<Function *>(handle);
@@ -124,15 +126,18 @@ int launch(Call call, const LaunchConfig &config, void *handle, void **params, v
   const Device &device = *state().device(stream.device);
   if (const int error = check_shape(call, config, *function, device); error != kOk) return error;
   if (function->module->device != stream.device) {
-    violate(call, *function, "loaded on device " + std::to_string(function->module->device) +
-                                 ", launched on device " + std::to_string(stream.device));
+    violate(call, *function,
+            "loaded on device " + std::to_string(function->module->device) + ", launched on device " +
+                std::to_string(stream.device));
     return kInvalidDevice;
   }
   Shape shape = read_attributes(config);
   shape.cooperative = shape.cooperative || call == k_hipModuleLaunchCooperativeKernel;
-  if (shape.cooperative && !fits_at_once(config, device, *function->kernel)) return kCooperativeLaunchTooLarge;
+  if (shape.cooperative && !fits_at_once(config, device, *function->kernel))
+    return kCooperativeLaunchTooLarge;
   Arguments arguments;
-  if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk) return error;
+  if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk)
+    return error;
   if (!recorder().recording()) return kOk;
   return keep(call, config, shape, *function, stream, arguments);
 }

@@ -28,11 +28,11 @@ struct Processor {
   uint32_t shared_bytes;
 };
 constexpr Processor kProcessors[] = {
-    {"gfx900", 0x2c, 64, 65536},   {"gfx906", 0x2f, 60, 65536},    {"gfx908", 0x30, 120, 65536},
-    {"gfx90a", 0x3f, 104, 65536},  {"gfx942", 0x4c, 304, 65536},   {"gfx950", 0x4f, 256, 163840},
-    {"gfx1030", 0x36, 40, 65536},  {"gfx1100", 0x41, 48, 65536},   {"gfx1101", 0x46, 30, 65536},
-    {"gfx1102", 0x47, 16, 65536},  {"gfx1103", 0x44, 6, 65536},    {"gfx1150", 0x43, 8, 65536},
-    {"gfx1151", 0x4a, 20, 65536},  {"gfx1200", 0x48, 16, 65536},   {"gfx1201", 0x4e, 32, 65536},
+    {"gfx900", 0x2c, 64, 65536},    {"gfx906", 0x2f, 60, 65536},  {"gfx908", 0x30, 120, 65536},
+    {"gfx90a", 0x3f, 104, 65536},   {"gfx942", 0x4c, 304, 65536}, {"gfx950", 0x4f, 256, 163840},
+    {"gfx1030", 0x36, 40, 65536},   {"gfx1100", 0x41, 48, 65536}, {"gfx1101", 0x46, 30, 65536},
+    {"gfx1102", 0x47, 16, 65536},   {"gfx1103", 0x44, 6, 65536},  {"gfx1150", 0x43, 8, 65536},
+    {"gfx1151", 0x4a, 20, 65536},   {"gfx1200", 0x48, 16, 65536}, {"gfx1201", 0x4e, 32, 65536},
     {"gfx1250", 0x49, 256, 327680},
 };
 
@@ -55,7 +55,8 @@ Device make_device(const std::string &name) {
     device.shared_bytes = row.shared_bytes;
   }
   if (device.processor == 0) {
-    std::fprintf(stderr, "FAKE_HIP: expected a device such as gfx90a:sramecc+:xnack-, got '%s'\n", name.c_str());
+    std::fprintf(stderr, "FAKE_HIP: expected a device such as gfx90a:sramecc+:xnack-, got '%s'\n",
+                 name.c_str());
     std::abort();
   }
   read_version(processor, &device);
@@ -191,7 +192,8 @@ int resolve_stream(Call call, void *handle, StreamRef *out) {
   out->device = current_device();
   if (reinterpret_cast<uintptr_t>(handle) <= 2) return kOk;
   auto *stream = static_cast<Stream *>(handle);
-  if (const int error = check_handle(call, "the stream", stream, kContextIsDestroyed); error != kOk) return error;
+  if (const int error = check_handle(call, "the stream", stream, kContextIsDestroyed); error != kOk)
+    return error;
   out->stream = stream;
   out->device = stream->device;
   return kOk;
@@ -200,20 +202,6 @@ int resolve_stream(Call call, void *handle, StreamRef *out) {
 bool runs_on(uint32_t elf_flags, const Device &device) {
   return (elf_flags & 0xff) == device.processor && feature_fits(elf_flags >> 8 & 3, device.xnack) &&
          feature_fits(elf_flags >> 10 & 3, device.sramecc);
-}
-
-void check_intact(Call call, const Module &module) {
-  const Image &image = module.image;
-  const char *what = nullptr;
-  if (!mapped(image.data, image.size)) {
-    what = " are unmapped";
-  } else if (fake::checksum(image.data, image.size) != image.checksum) {
-    what = " are not those that were loaded";
-  }
-  if (what == nullptr) return;
-  recorder().violate(std::string(recorder().name(call)) + ": the " + std::to_string(image.size) +
-                     " bytes of the image at " + hex(reinterpret_cast<uintptr_t>(image.data)) + what +
-                     "; HIP keeps the pointer until hipModuleUnload");
 }
 
 }  // namespace fakes

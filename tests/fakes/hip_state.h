@@ -36,7 +36,7 @@ struct Function {
 };
 
 struct Device {
-  std::string arch_name;  // "gfx90a:sramecc+:xnack-"
+  std::string arch_name;   // "gfx90a:sramecc+:xnack-"
   uint32_t processor = 0;  // e_flags & 0xff of its code objects
   char xnack = 0;          // '+', '-', or 0: it has no such feature
   char sramecc = 0;
@@ -103,9 +103,6 @@ int check_handle(Call call, const char *what, const Object *object, int error = 
 // Whether a code object with these e_flags runs on the device: same processor; xnack and sramecc equal,
 // or "any" or unsupported in the object.
 bool runs_on(uint32_t elf_flags, const Device &device);
-
-// Records a violation when the bytes that a module was loaded from are gone or others.
-void check_intact(Call call, const Module &module);
 
 int launch(Call call, const LaunchConfig &config, void *function, void **params, void **extra);
 

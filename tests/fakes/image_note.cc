@@ -75,6 +75,11 @@ bool Elf::open(const void *data) {
   flags = header.e_flags;
   os_abi = header.e_ident[EI_OSABI];
   size = static_cast<size_t>(header.e_shoff + table_bytes);
+  if (header.e_phnum != 0) {  // ptxas writes the program headers last
+    if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phoff > kLargest) return false;
+    const uint64_t end = header.e_phoff + uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
+    size = std::max(size, static_cast<size_t>(end));
+  }
   std::vector<uint32_t> names;
   sections.clear();
   for (uint64_t i = 0; i < header.e_shnum; ++i) {
@@ -117,8 +122,10 @@ std::vector<Elf::Symbol> Elf::symbols(const char *table) const {
     Symbol symbol;
     symbol.type = ELF64_ST_TYPE(raw.st_info);
     symbol.section = raw.st_shndx;
-    if (text_at(sections[section->link], raw.st_name, &symbol.name)) out.push_back(symbol);
-    else out.emplace_back();  // keeps the indices: .nv.info names symbols by them
+    if (text_at(sections[section->link], raw.st_name, &symbol.name))
+      out.push_back(symbol);
+    else
+      out.emplace_back();  // keeps the indices: .nv.info names symbols by them
   }
   return out;
 }

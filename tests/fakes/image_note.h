@@ -17,15 +17,15 @@ enum class Kind { kCubin, kPtx, kHsaco };
 
 struct Kernel {
   std::string name;
-  std::vector<fake_param> params;    // by offset; what the caller passes
-  uint32_t param_bytes = 0;          // CUDA: of all parameters; AMD: the kernarg segment
-  uint32_t least_param_bytes = 0;    // end of the last of `params`
+  std::vector<fake_param> params;  // by offset; what the caller passes
+  uint32_t param_bytes = 0;        // CUDA: of all parameters; AMD: the kernarg segment
+  uint32_t least_param_bytes = 0;  // end of the last of `params`
   uint32_t static_shared_bytes = 0;
   uint32_t registers = 0;
   uint32_t local_bytes = 0;
-  uint32_t max_threads = 0;          // of a block; 0: not said
-  uint32_t required_block[3] = {};   // CUDA .reqntid; 0: not said
-  uint32_t wavefront = 0;            // AMD
+  uint32_t max_threads = 0;         // of a block; 0: not said
+  uint32_t required_block[3] = {};  // CUDA .reqntid; 0: not said
+  uint32_t wavefront = 0;           // AMD
 };
 
 struct Image {
@@ -34,9 +34,9 @@ struct Image {
   size_t size = 0;                      // bytes
   uint64_t checksum = 0;
   uint32_t elf_flags = 0;
-  int arch = 0;             // CUDA: 10 * major + minor
-  bool exact = false;       // CUDA: sm_90a
-  int ptx_version = 0;      // 10 * major + minor
+  int arch = 0;         // CUDA: 10 * major + minor
+  bool exact = false;   // CUDA: sm_90a
+  int ptx_version = 0;  // 10 * major + minor
   std::vector<Kernel> kernels;
 
   const Kernel *find(const std::string &name) const;
@@ -78,7 +78,7 @@ class Elf {
   uint16_t machine = 0;
   uint32_t flags = 0;
   uint8_t os_abi = 0;
-  size_t size = 0;  // bytes, from the section headers
+  size_t size = 0;  // bytes, from the section and program headers
   std::vector<Section> sections;
 };
 
