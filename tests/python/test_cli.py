@@ -1,0 +1,158 @@
+"""The command line as a user runs it: a process, its output, its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KERNEL = '''
+import triton, triton.language as tl, kpack
+
+@triton.jit
+def double_kernel(out_ptr, in_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + at, 2 * tl.load(in_ptr + at, mask=at < n), mask=at < n)
+
+double = kpack.Kernel(
+    double_kernel,
+    name="twice",
+    signature={"out_ptr": "*T:16?", "in_ptr": "const *T:16?", "n": "i32"},
+    types={"T": ["fp16", "fp32"]},
+    configs=[{"BLOCK": 256, "num_warps": 2}],
+    guard=lambda n: n > 0,
+    grid=lambda n, BLOCK: (n + BLOCK - 1) // BLOCK,
+)
+'''
+
+
+def kpack(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import kpack.cli; kpack.cli.main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "twice.py"
+    path.write_text(KERNEL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(source: Path) -> Path:
+    path = source.parent / "libmath.a"
+    done = kpack("build", source, "--arch", "gfx90a,sm_80", "--arch", "sm_80", "-o", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 kernel, 8 images for gfx90a, sm_80" in done.stdout
+    return path
+
+
+def test_quiet_build_prints_nothing(source: Path, tmp_path: Path) -> None:
+    done = kpack("build", "-q", source, "--arch", "sm_80", "-o", tmp_path / "libtk.a")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "libtk.a").exists()
+
+
+def test_ls_shows_each_image_with_its_facts(archive: Path) -> None:
+    done = kpack("ls", archive)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("pack math: 1 kernel, 8 images, host x86_64, ")
+    assert "twice(*{fp16,fp32} out_ptr, const *{fp16,fp32} in_ptr, i32 n)" in lines[2]
+    assert lines[3].strip() == "guard n > 0"
+    assert lines[5].split() == "variant target bytes warps registers spills shared".split()
+    rows = [line.split() for line in lines[6:]]
+    assert [row[:2] for row in rows[:3]] == [
+        ["fp16.BLOCK256.w2.a16", "gfx90a"],
+        ["fp16.BLOCK256.w2.a16", "sm_80"],
+        ["fp16.BLOCK256.w2", "gfx90a"],
+    ]
+    assert all(len(row) == 7 and int(row[2].replace(",", "")) > 1000 and row[3] == "2" for row in rows)
+
+
+def test_ls_summary_has_a_line_a_target(archive: Path) -> None:
+    lines = kpack("ls", "--summary", archive).stdout.splitlines()
+    assert [line.split()[:2] for line in lines[6:]] == [["gfx90a", "4"], ["sm_80", "4"]]
+
+
+def test_ls_json_has_every_fact(archive: Path) -> None:
+    pack = json.loads(kpack("ls", "--json", archive).stdout)
+    (kernel,) = pack["kernels"]
+    assert (pack["name"], kernel["name"], len(kernel["variants"])) == ("math", "twice", 4)
+    image = kernel["images"][0]
+    assert image["entry"] == "twice_fp16_BLOCK256_w2_a16"
+    assert image["registers"] > 0
+    assert image["param_bytes"] == 40
+    assert "triton" in json.loads(kernel["info"])
+
+
+def test_config_names_what_is_there() -> None:
+    cflags, runtime = kpack("config", "--cflags", "--libs").stdout.split()[:2]
+    assert (Path(cflags.removeprefix("-I")) / "kpack" / "kpack.hpp").is_file()
+    assert Path(runtime).name == "libkpack_runtime.a"
+    assert Path(runtime).is_file()
+
+
+def mangled(archive: Path, tmp_path: Path, size: int) -> Path:
+    path = tmp_path / "libbad.a"
+    path.write_bytes(archive.read_bytes()[:size])
+    return path
+
+
+def test_truncated_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    done = kpack("ls", mangled(archive, tmp_path, 5000))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"kpack: {tmp_path}/libbad.a: ")
+    assert "expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ls", "{tmp}/absent.a"], "absent.a"),
+        (["ls", "{source}"], "expected magic b'!<arch>\\n'"),
+        (["build", "{source}", "--arch", "sm_9", "-o", "{tmp}/libtk.a"], "got 'sm_9'; did you mean 'sm_90'?"),
+        (["build", "{tmp}/absent.py", "--arch", "sm_80", "-o", "{tmp}/libtk.a"], "which does not exist"),
+        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/lib_t.a"], "give build() a name="),
+        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/no/libtk.a"], "no/libtk.a"),
+        (["build", "{source}", "--arch", "sm_80", "--host", "vax", "-o", "{tmp}/libtk.a"], "'vax'"),
+    ],
+    ids=["ls-absent", "ls-foreign", "arch", "no-source", "pack-name", "no-folder", "host"],
+)
+def test_refusals_are_sentences(source: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = kpack(*(argument.format(tmp=tmp_path, source=source) for argument in arguments))
+    assert done.returncode == 1
+    assert done.stderr.startswith("kpack: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.a"))
+
+
+def test_a_kernel_that_does_not_compile_is_named_with_its_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(KERNEL.replace("2 * tl.load(in_ptr + at, mask=at < n)", "tl.sqrt(undefined_name)"))
+    done = kpack("build", broken, "--arch", "sm_80", "-o", tmp_path / "libtk.a")
+    assert done.returncode == 1
+    assert "4 variants did not compile" in done.stderr
+    assert "twice.fp16.BLOCK256.w2.a16 for sm_80: " in done.stderr
+    assert "undefined_name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "libtk.a").exists()
+
+
+def test_traceback_on_request(tmp_path: Path) -> None:
+    done = kpack("ls", tmp_path / "absent.a", KPACK_TRACEBACK="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_wrong_usage_has_its_own_status() -> None:
+    assert kpack("build").returncode == 2
+    assert kpack("config").returncode == 2
+    assert kpack("--help").returncode == 0
