@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+
+INCLUDE = Path(__file__).parents[1] / "csrc" / "include"
+CFLAGS = ("-O1", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections", f"-I{INCLUDE}")
+LINKERS = ("bfd", "gold", "lld", "mold")
+PROGRAMS = {"bfd": "ld.bfd", "gold": "ld.gold", "lld": "ld.lld", "mold": "mold"}
 
 
 def need(*tools: str) -> None:

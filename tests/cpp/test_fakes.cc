@@ -8,8 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -696,7 +699,8 @@ TEST(cuda_keeps_nothing_while_recording_is_off) {
 }
 
 TEST(cuda_writes_one_line_a_launch_to_the_log) {
-  const std::string path = "/tmp/kpack_test_fakes." + std::to_string(getpid()) + ".log";
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("fakes." + std::to_string(getpid()) + ".log");
   const Cuda cuda("sm_90");
   cuda.primary(0);
   const std::string image = read_image("90_1024.cubin");

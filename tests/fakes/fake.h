@@ -45,8 +45,8 @@ typedef struct fake_launch {
 /* configure  all devices and handles anew; null or "": as the environment or the default says; "none": no
  *            device. "sm_90,sm_80;driver=12080", "gfx90a:sramecc+:xnack-;driver=60300000". A name after
  *            `driver` is an option()
- * reset      forgets launches, counts, violations, faults, delays, options and turns recording on; handles stay
- *            valid
+ * reset      forgets launches, counts, violations, faults, delays and options, and turns recording on;
+ *            handles stay valid
  * record     off: launches are neither kept nor logged, and only rules that are O(1) are checked
  * calls      how often an entry point was called; an unknown name aborts (a typing error in a test)
  * launch     1 and *out, or 0 if there is no launch `index`
@@ -63,7 +63,7 @@ typedef struct fake_launch {
   X(void, record, (int on))                                                   \
   X(uint64_t, calls, (const char *name))                                      \
   X(uint64_t, launches, (void))                                               \
-  X(int, launch, (uint64_t index, fake_launch * out))                         \
+  X(int, launch, (uint64_t index, fake_launch *out))                          \
   X(uint64_t, violations, (void))                                             \
   X(const char *, violation, (uint64_t index))                                \
   X(uint64_t, loads, (int device))                                            \

@@ -12,16 +12,12 @@ from pathlib import Path
 
 import pytest
 from packs import images, pack_members, plan
-from tools import attempt, need, run, which
+from tools import CFLAGS, LINKERS, PROGRAMS, attempt, need, run, which
 
 from kpack.objfile import abi
 from kpack.objfile.archive import Member, write_archive
 
 HERE = Path(__file__).parent
-INCLUDE = HERE.parents[1] / "csrc" / "include"
-CFLAGS = ("-O1", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections", f"-I{INCLUDE}")
-LINKERS = ("bfd", "gold", "lld", "mold")
-PROGRAMS = {"bfd": "ld.bfd", "gold": "ld.gold", "lld": "ld.lld", "mold": "mold"}
 KERNELS = ("add", "softmax", "vec")
 
 linkers = pytest.mark.parametrize("linker", LINKERS)
