@@ -202,15 +202,17 @@ kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Cal
     const kpk_arg &arg = call->args[i];
     const ParamCheck &check = checks[i];
     const int64_t value = static_cast<int64_t>(arg.bits);
-    if (i < kInlineParams) {
-      divisible_16 |= static_cast<uint64_t>((arg.bits & 15) == 0) << i;
-      equal_1 |= static_cast<uint64_t>(value == 1) << i;
-      null |= static_cast<uint64_t>(value == 0) << i;
+    const uint64_t bit = i < kInlineParams ? uint64_t{1} << i : 0;
+    if ((value & 15) == 0) divisible_16 |= bit;
+    if (check.integer) {
+      if (value == 1) equal_1 |= bit;
+      // A u64 may look negative and needs the exact look.
+      if (value < check.least || value > check.most || arg.type == KPK_U64) {
+        if (const kpk_status status = check_integer(view, check, arg, i)) return status;
+      }
+      continue;
     }
-    // Anything but an integer has the whole range; a u64 may look negative and needs the exact look.
-    if (value < check.least || value > check.most || (check.integer && arg.type == KPK_U64)) {
-      if (const kpk_status status = check_integer(view, check, arg, i)) return status;
-    }
+    if (value == 0) null |= bit;
     if ((arg.flags & ~check.flags & KPK_PARAM_CONST) != 0) return refuse_const(view, check, arg, i);
   }
   call->divisible_16 = divisible_16;

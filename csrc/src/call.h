@@ -14,10 +14,10 @@ constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
 
 // What every call of one overload is checked against, computed once.
 struct ParamCheck {
-  int64_t least;
+  int64_t least;  // anything but an integer has the whole range
   int64_t most;
   uint8_t type;
-  uint8_t flags;
+  uint8_t flags;  // KPK_PARAM_CONST where a pointer to const may be given
   bool integer;
 };
 

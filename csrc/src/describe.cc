@@ -185,11 +185,12 @@ void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const
     const kpk_abi_variant &variant = view.variants[v];
     ExprError error;
     const Verdict verdict = judge(view, overload, variant, best_image(view, variant, device), call, &error);
-    if (verdict == Verdict::kEligible) continue;
+    // A config that only other targets have is no reason, as long as this device has some of its own.
+    if (verdict == Verdict::kEligible || verdict == Verdict::kNotBuilt) continue;
     out->add("\n  %s: ", text(variant.name));
     switch (verdict) {
-      case Verdict::kEligible: break;
-      case Verdict::kNotBuilt: out->add("no image for %s", device.arch); break;
+      case Verdict::kEligible:
+      case Verdict::kNotBuilt: break;
       case Verdict::kMisaligned:
         add_masked(view, variant.divisible_16 & ~call.divisible_16, out);
         out->add(" not divisible by 16");

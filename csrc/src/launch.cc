@@ -71,12 +71,16 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
 
+  static const kpk_arg none = {};
+  if (count == 0) args = &none;  // a kernel without parameters may be called with null
   const kpk_abi_overload &overload = view.overloads[index];
   Call call{args, count, 0, 0, 0};
   const ParamCheck *checks = state.checks + static_cast<size_t>(index) * count;
   if (const kpk_status status = check_arguments(view, checks, &call)) return status;
 
-  const uint32_t chosen = select(view, overload, device.images, call);
+  const Candidate *first = device.candidates + device.first_candidate[index];
+  const Candidate *last = device.candidates + device.first_candidate[index + 1];
+  const uint32_t chosen = select(view, overload, first, last, call);
   if (chosen == kNoVariant) return refuse_variant(view, overload, device, call);
   const kpk_abi_variant &variant = view.variants[chosen];
   const kpk_abi_image &image = view.images[device.images[chosen]];

@@ -85,9 +85,23 @@ KernelState *make_state(const kpk_kernel &kernel) {
 
 void free_device_state(DeviceState *device) {
   std::free(device->images);
+  std::free(device->candidates);
+  std::free(device->first_candidate);
   std::free(device->functions);
   std::free(device->loading);
   std::free(device);
+}
+
+void find_candidates(const KernelView &view, DeviceState *device) {
+  uint32_t count = 0;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    const kpk_abi_overload &overload = view.overloads[k];
+    device->first_candidate[k] = count;
+    for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
+      if (device->images[v] != kNoImage) device->candidates[count++] = make_candidate(view, v);
+    }
+  }
+  device->first_candidate[view.overloads.size()] = count;
 }
 
 DeviceState *make_device_state(const KernelView &view, const Device &on) {
@@ -96,12 +110,16 @@ DeviceState *make_device_state(const KernelView &view, const Device &on) {
   const uint32_t count = view.variants.size();
   device->device = &on;
   device->images = zeroed<uint32_t>(count);
+  device->candidates = zeroed<Candidate>(count);
+  device->first_candidate = zeroed<uint32_t>(view.overloads.size() + 1);
   device->functions = zeroed<std::atomic<const Function *>>(count);
   device->loading = zeroed<bool>(count);
-  if (device->images == nullptr || device->functions == nullptr || device->loading == nullptr) {
+  if (device->images == nullptr || device->candidates == nullptr || device->first_candidate == nullptr ||
+      device->functions == nullptr || device->loading == nullptr) {
     return free_device_state(device), nullptr;
   }
   for (uint32_t v = 0; v < count; ++v) device->images[v] = best_image(view, view.variants[v], on);
+  find_candidates(view, device);
   return device;
 }
 

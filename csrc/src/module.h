@@ -9,6 +9,7 @@
 #include "call.h"
 #include "device.h"
 #include "driver.h"
+#include "select.h"
 #include "view.h"
 
 namespace kpk {
@@ -16,6 +17,8 @@ namespace kpk {
 struct DeviceState {
   const Device *device;
   uint32_t *images;                          // of each variant: its best image here, or kNoImage
+  Candidate *candidates;                     // the variants that have an image here, by overload
+  uint32_t *first_candidate;                 // of each overload, and the end
   std::atomic<const Function *> *functions;  // of each variant: the loaded image, a list by context
   bool *loading;                             // of each variant: a thread is loading it (under the lock)
 };

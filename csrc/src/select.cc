@@ -1,6 +1,6 @@
 #include "select.h"
 
-#include "device.h"
+#include <cstring>
 
 namespace kpk {
 namespace {
@@ -12,6 +12,32 @@ bool meets(const kpk_abi_requirement &requirement, const Call &call) {
     case KPK_REQUIRE_EQUAL: return value == requirement.value;
     case KPK_REQUIRE_NULL: return value == 0;
     default: return false;  // what this runtime cannot check, it does not run
+  }
+}
+
+// Reads `param <op> constant` into the bounds of a candidate; false for any other program.
+bool is_bound(const uint8_t *code, Candidate *out) {
+  if (code[0] != KPK_OP_PARAM) return false;
+  std::memcpy(&out->param, code + 1, sizeof out->param);
+  int64_t constant = 0;
+  const uint8_t *compare = code + 3;
+  if (*compare == KPK_OP_I8) {
+    constant = static_cast<int8_t>(compare[1]);
+    compare += 2;
+  } else if (*compare == KPK_OP_I64) {
+    std::memcpy(&constant, compare + 1, sizeof constant);
+    compare += 9;
+  } else {
+    return false;
+  }
+  if (compare[0] == KPK_OP_END || compare[1] != KPK_OP_END) return false;
+  switch (compare[0]) {
+    case KPK_OP_LE: out->most = constant; return true;
+    case KPK_OP_LT: out->most = constant - 1; return constant != INT64_MIN;
+    case KPK_OP_GE: out->least = constant; return true;
+    case KPK_OP_GT: out->least = constant + 1; return constant != INT64_MAX;
+    case KPK_OP_EQ: out->least = out->most = constant; return true;
+    default: return false;
   }
 }
 
@@ -41,22 +67,44 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
 }
 
-uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const uint32_t *images,
-                const Call &call) {
+Candidate make_candidate(const KernelView &view, uint32_t variant) {
+  const kpk_abi_variant &v = view.variants[variant];
+  Candidate made{v.divisible_16, v.equal_1, v.null, INT64_MIN, INT64_MAX, variant, 0, false};
+  made.general = v.requirements.count != 0 || v.prefer != 0;
+  if (v.guard != 0) made.general = !is_bound(view.exprs + v.guard, &made) || made.general;
+  return made;
+}
+
+uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const Candidate *first,
+                const Candidate *last, const Call &call) {
   uint32_t best = kNoVariant;
   int64_t most = INT64_MIN;
-  ExprError error;
-  const uint32_t end = overload.first_variant + overload.variant_count;
-  for (uint32_t v = overload.first_variant; v < end; ++v) {
-    const kpk_abi_variant &variant = view.variants[v];
-    if (judge(view, overload, variant, images[v], call, &error) != Verdict::kEligible) continue;
+  const uint64_t not_16 = ~call.divisible_16, not_1 = ~call.equal_1, not_null = ~call.null;
+  const kpk_arg *args = call.args;
+  for (const Candidate *candidate = first; candidate != last; ++candidate) {
+    // The bound first: among many configs it is what sorts most out.
+    const int64_t bounded = static_cast<int64_t>(args[candidate->param].bits);
+    if (bounded > candidate->most || bounded < candidate->least) continue;
+    if (((candidate->divisible_16 & not_16) | (candidate->equal_1 & not_1) | (candidate->null & not_null)) != 0) {
+      continue;
+    }
+    if (!candidate->general) {
+      if (best == kNoVariant) return candidate->variant;
+      continue;
+    }
+    const kpk_abi_variant &variant = view.variants[candidate->variant];
+    ExprError error;
+    if (judge(view, overload, variant, variant.first_image, call, &error) != Verdict::kEligible) continue;
     if (variant.prefer == 0) {
-      if (best == kNoVariant) return v;
+      if (best == kNoVariant) return candidate->variant;
       continue;
     }
     const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
     const int64_t value = evaluate(view.exprs + variant.prefer, input, &error);
-    if (error == ExprError::kNone && (best == kNoVariant || value > most)) best = v, most = value;
+    if (error == ExprError::kNone && (best == kNoVariant || value > most)) {
+      best = candidate->variant;
+      most = value;
+    }
   }
   return best;
 }

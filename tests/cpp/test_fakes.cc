@@ -1,7 +1,7 @@
 // The fakes themselves: each rule they enforce, seen from a caller.
 //
-// test_fakes IMAGES FAKES [FILTER]: IMAGES holds 80_1024.cubin, 90_1024.cubin, gfx90a_1024.hsaco and
-// gfx1100_1024.hsaco, the softmax kernel (out, in, i64, i64, i32 and two scratch pointers; 4 warps) as Triton
+// test_fakes IMAGES FAKES [FILTER]: IMAGES holds sm_80.cubin, sm_90.cubin, gfx90a.hsaco and
+// gfx1100.hsaco, the softmax kernel (out, in, i64, i64, i32 and two scratch pointers; 4 warps) as Triton
 // compiled it; FAKES is the folder with libcuda.so.1 and libamdhip64.so.
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -236,7 +236,7 @@ TEST(cuda_devices_are_those_configured) {
 
 TEST(cuda_needs_a_current_context_in_each_thread) {
   const Cuda cuda("sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   void *module = nullptr;
   EXPECT_EQ(cuda.load(image, &module), 201);
   cuda.primary(0);
@@ -254,7 +254,7 @@ TEST(cuda_needs_a_current_context_in_each_thread) {
 
 TEST(cuda_keeps_a_launch_with_its_arguments) {
   const Cuda cuda("sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   cuda.primary(0);
   void *stream = cuda.stream();
   void *function = cuda.function(image);
@@ -280,7 +280,7 @@ TEST(cuda_keeps_a_launch_with_its_arguments) {
 TEST(cuda_takes_a_packed_block_of_exactly_the_parameter_size) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   auto *launch = cuda.entry<LaunchFunction>("cuLaunchKernel");
   Arguments arguments;
   Extra good(arguments.packed(), 0), small(arguments.packed(48), 0);
@@ -296,7 +296,7 @@ TEST(cuda_takes_a_packed_block_of_exactly_the_parameter_size) {
 TEST(cuda_calls_a_missing_argument_a_violation) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   Arguments arguments;
   arguments.pointers[3] = nullptr;
   auto *launch = cuda.entry<LaunchFunction>("cuLaunchKernel");
@@ -306,7 +306,7 @@ TEST(cuda_calls_a_missing_argument_a_violation) {
 
 TEST(cuda_refuses_what_is_no_image_for_the_device) {
   const Cuda cuda("sm_90,sm_89,sm_100");
-  const std::string sm90 = read_image("90_1024.cubin"), sm80 = read_image("80_1024.cubin");
+  const std::string sm90 = read_image("sm_90.cubin"), sm80 = read_image("sm_80.cubin");
   std::string foreign = sm90, wild = sm90, cut = sm90;
   foreign[18] = 62;  // e_machine: x86-64
   std::memset(&wild[40], 0x7f, 8);
@@ -346,7 +346,7 @@ TEST(cuda_refuses_what_is_no_image_for_the_device) {
 
 TEST(cuda_reads_both_encodings_of_the_architecture) {
   const Cuda cuda("sm_90,sm_100");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   std::string newer = with_flags(image, 0x6005a04);  // as ptxas 13 writes it
   newer[7] = 0x41;
   std::string blackwell = with_flags(newer, 0x600640a);
@@ -361,7 +361,7 @@ TEST(cuda_reads_both_encodings_of_the_architecture) {
 
 TEST(cuda_functions_belong_to_their_context_and_kernels_to_none) {
   const Cuda cuda("sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   cuda.context(0);
   void *function = cuda.function(image);
   void *stream = cuda.stream();
@@ -384,7 +384,7 @@ TEST(cuda_functions_belong_to_their_context_and_kernels_to_none) {
 
 TEST(cuda_refuses_a_kernel_on_a_device_it_has_no_image_for) {
   const Cuda cuda("sm_80,sm_90");
-  void *kernel = cuda.kernel(read_image("90_1024.cubin"));
+  void *kernel = cuda.kernel(read_image("sm_90.cubin"));
   void *function = nullptr;
   cuda.primary(0);
   EXPECT_EQ(cuda.call("cuKernelGetFunction", &function, kernel), 209);
@@ -392,7 +392,7 @@ TEST(cuda_refuses_a_kernel_on_a_device_it_has_no_image_for) {
   cuda.primary(1);
   EXPECT_EQ(cuda.launch_on(kernel, nullptr), 0);
   const Cuda older("sm_80");
-  const Pages pages(read_image("90_1024.cubin"));
+  const Pages pages(read_image("sm_90.cubin"));
   void *library = nullptr;
   EXPECT_EQ(older.load_library(&library, pages.data()), 209);
 }
@@ -400,7 +400,7 @@ TEST(cuda_refuses_a_kernel_on_a_device_it_has_no_image_for) {
 TEST(cuda_large_shared_memory_must_be_opted_into) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   EXPECT_EQ(cuda.launch_on(function, nullptr, 49152), 0);
   EXPECT_EQ(cuda.launch_on(function, nullptr, 49153), 1);
   EXPECT_EQ(cuda.call("cuFuncSetAttribute", function, 8, 232449), 1);
@@ -417,7 +417,7 @@ TEST(cuda_large_shared_memory_must_be_opted_into) {
   EXPECT_EQ(cuda.call("cuFuncSetAttribute", with_static, 8, 231449), 1);
   EXPECT_EQ(cuda.call("cuFuncSetAttribute", with_static, 8, 231448), 0);
 
-  void *kernel = cuda.kernel(read_image("90_1024.cubin"));
+  void *kernel = cuda.kernel(read_image("sm_90.cubin"));
   EXPECT_EQ(cuda.launch_on(kernel, nullptr, 50000), 1);
   EXPECT_EQ(cuda.call("cuKernelSetAttribute", 8, 50000, kernel, 0), 0);
   EXPECT_EQ(cuda.launch_on(kernel, nullptr, 50000), 0);
@@ -445,7 +445,7 @@ TEST(cuda_lays_out_the_parameters_of_ptx) {
 TEST(cuda_refuses_grids_and_blocks_that_no_device_has) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   auto *launch = cuda.entry<LaunchFunction>("cuLaunchKernel");
   Arguments arguments;
   const struct {
@@ -466,7 +466,7 @@ TEST(cuda_refuses_grids_and_blocks_that_no_device_has) {
 TEST(cuda_checks_clusters_and_cooperative_grids) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   auto *launch = cuda.entry<int(const Config *, void *, void **, void **)>("cuLaunchKernelEx");
   Arguments arguments;
   Attribute attributes[2];
@@ -497,7 +497,7 @@ TEST(cuda_checks_clusters_and_cooperative_grids) {
 
 TEST(cuda_forbids_loads_in_a_capture_unless_the_thread_is_relaxed) {
   const Cuda cuda("sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   cuda.primary(0);
   void *function = cuda.function(image);
   void *stream = cuda.stream();
@@ -528,7 +528,7 @@ TEST(cuda_forbids_loads_in_a_capture_unless_the_thread_is_relaxed) {
 
 TEST(cuda_global_captures_concern_every_thread_and_local_ones_do_not) {
   const Cuda cuda("sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   void *primary = cuda.primary(0);
   void *stream = cuda.stream();
   const auto load_elsewhere = [&] {
@@ -552,7 +552,7 @@ TEST(cuda_global_captures_concern_every_thread_and_local_ones_do_not) {
 TEST(cuda_null_stream_conflicts_with_a_capturing_blocking_stream) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   void *blocking = cuda.stream(0);
   int status = 0;
   EXPECT_EQ(cuda.call("cuStreamBeginCapture_v2", blocking, 2), 0);
@@ -564,7 +564,7 @@ TEST(cuda_knows_a_stale_handle) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
   void *module = nullptr, *function = nullptr;
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   EXPECT_EQ(cuda.load(image, &module), 0);
   EXPECT_EQ(cuda.call("cuModuleGetFunction", &function, module, entry_of(image).c_str()), 0);
   EXPECT_EQ(cuda.live("module"), 1U);
@@ -579,7 +579,7 @@ TEST(cuda_knows_a_stale_handle) {
 TEST(cuda_releasing_the_primary_context_ends_its_modules) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   EXPECT_EQ(cuda.call("cuDevicePrimaryCtxRelease_v2", 0), 0);
   int device = 0;
   EXPECT_EQ(cuda.call("cuCtxGetDevice", &device), 709);
@@ -591,7 +591,7 @@ TEST(cuda_releasing_the_primary_context_ends_its_modules) {
 TEST(cuda_watches_the_bytes_of_a_preserved_library) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   const Pages pages(image);
   void *library = nullptr, *kernel = nullptr;
   EXPECT_EQ(cuda.load_library(&library, pages.data(), true), 0);
@@ -689,7 +689,7 @@ TEST(cuda_memory_copies_there_and_back) {
 TEST(cuda_keeps_nothing_while_recording_is_off) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  void *function = cuda.function(read_image("90_1024.cubin"));
+  void *function = cuda.function(read_image("sm_90.cubin"));
   cuda.record(0);
   EXPECT_EQ(cuda.launch_on(function, nullptr), 0);
   EXPECT_EQ(cuda.launch_on(function, nullptr, 49153), 1);
@@ -703,7 +703,7 @@ TEST(cuda_writes_one_line_a_launch_to_the_log) {
       std::filesystem::temp_directory_path() / ("fakes." + std::to_string(getpid()) + ".log");
   const Cuda cuda("sm_90");
   cuda.primary(0);
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   void *function = cuda.function(image);
   setenv("FAKE_LOG", path.c_str(), 1);
   EXPECT_EQ(cuda.launch_on(function, nullptr, 0, 3), 0);
@@ -722,7 +722,7 @@ TEST(cuda_writes_one_line_a_launch_to_the_log) {
 
 TEST(cuda_race_of_loads_and_launches_is_counted_exactly) {
   const Cuda cuda("sm_90,sm_90");
-  const std::string image = read_image("90_1024.cubin");
+  const std::string image = read_image("sm_90.cubin");
   void *kernel = cuda.kernel(image);
   cuda.delay_us("cuModuleLoadData", 200);
   std::vector<std::thread> threads;
@@ -805,7 +805,7 @@ TEST(hip_devices_are_those_configured) {
 
 TEST(hip_keeps_a_launch_with_its_arguments) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *function = hip.function(pages, entry_of(image));
   void *stream = hip.stream();
@@ -826,7 +826,7 @@ TEST(hip_keeps_a_launch_with_its_arguments) {
 }
 
 TEST(hip_matches_processor_and_features) {
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const struct {
     const char *device;
     uint32_t flags;
@@ -850,7 +850,7 @@ TEST(hip_matches_processor_and_features) {
 
 TEST(hip_refuses_what_is_no_code_object) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   std::string abi = image, note = image;
   abi[7] = 0;  // EI_OSABI
   note[note.find("amdhsa.kernels")] = 'b';
@@ -870,7 +870,7 @@ TEST(hip_refuses_what_is_no_code_object) {
 
 TEST(hip_watches_the_bytes_of_a_loaded_image) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *module = nullptr, *function = nullptr;
   EXPECT_EQ(hip.load(pages, &module), 0);
@@ -892,7 +892,7 @@ TEST(hip_watches_the_bytes_of_a_loaded_image) {
 
 TEST(hip_looks_at_the_alignment_of_an_image) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   void *module = nullptr;
   const Pages by_64(image, 64), by_8(image, 8);
   EXPECT_EQ(hip.load(by_64, &module), 0);
@@ -904,9 +904,9 @@ TEST(hip_looks_at_the_alignment_of_an_image) {
 
 TEST(hip_refuses_a_file_backed_image_on_demand) {
   const Hip hip("gfx90a;file_backed=301");
-  const std::string path = g_images + "/gfx90a_1024.hsaco";
+  const std::string path = g_images + "/gfx90a.hsaco";
   const int file = open(path.c_str(), O_RDONLY);
-  const size_t bytes = read_image("gfx90a_1024.hsaco").size();
+  const size_t bytes = read_image("gfx90a.hsaco").size();
   void *mapping = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
   close(file);
   CHECK(mapping != MAP_FAILED);
@@ -924,7 +924,7 @@ TEST(hip_refuses_a_file_backed_image_on_demand) {
 
 TEST(hip_modules_belong_to_the_device_that_was_current) {
   const Hip hip("gfx90a,gfx90a");
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *module = nullptr, *function = nullptr;
   EXPECT_EQ(hip.load(pages, &module), 0);
@@ -955,7 +955,7 @@ TEST(hip_a_new_thread_starts_on_device_0) {
 
 TEST(hip_refuses_what_no_device_can_run) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *function = hip.function(pages, entry_of(image));
   auto *launch = hip.entry<LaunchFunction>("hipModuleLaunchKernel");
@@ -979,7 +979,7 @@ TEST(hip_refuses_what_no_device_can_run) {
 
 TEST(hip_takes_a_packed_block_in_one_order_and_size) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx1100_1024.hsaco");
+  const std::string image = read_image("gfx1100.hsaco");
   const Pages pages(image);
   EXPECT_EQ(hip.call("hipSetDevice", 1), 0);
   void *function = hip.function(pages, entry_of(image));
@@ -1007,7 +1007,7 @@ TEST(hip_takes_a_packed_block_in_one_order_and_size) {
 
 TEST(hip_launches_cooperatively_and_with_attributes) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *function = hip.function(pages, entry_of(image));
   Arguments arguments;
@@ -1031,7 +1031,7 @@ TEST(hip_launches_cooperatively_and_with_attributes) {
 
 TEST(hip_forbids_unloading_and_hipMalloc_in_a_capture) {
   const Hip hip(kBoth);
-  const Pages pages(read_image("gfx90a_1024.hsaco"));
+  const Pages pages(read_image("gfx90a.hsaco"));
   void *module = nullptr, *graph = nullptr, *memory = nullptr;
   void *stream = hip.stream();
   EXPECT_EQ(hip.load(pages, &module), 0);
@@ -1046,7 +1046,7 @@ TEST(hip_forbids_unloading_and_hipMalloc_in_a_capture) {
 
 TEST(hip_runs_out_of_memory_on_demand) {
   const Hip hip(kBoth);
-  const Pages pages(read_image("gfx90a_1024.hsaco"));
+  const Pages pages(read_image("gfx90a.hsaco"));
   void *module = nullptr, *memory = nullptr;
   hip.fail("hipModuleLoadData", 2, 0, 1);
   hip.fail("hipMalloc", 2, 0, 1);
@@ -1060,7 +1060,7 @@ TEST(hip_runs_out_of_memory_on_demand) {
 
 TEST(hip_knows_a_stale_handle) {
   const Hip hip(kBoth);
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   void *function = hip.function(pages, entry_of(image));
   void *stream = hip.stream();
@@ -1078,7 +1078,7 @@ TEST(hip_the_old_library_does_not_export_what_came_later) {
 
 TEST(hip_race_of_loads_and_launches_is_counted_exactly) {
   const Hip hip("gfx90a,gfx90a");
-  const std::string image = read_image("gfx90a_1024.hsaco");
+  const std::string image = read_image("gfx90a.hsaco");
   const Pages pages(image);
   hip.delay_us("hipModuleLoadData", 200);
   std::vector<std::thread> threads;

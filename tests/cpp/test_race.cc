@@ -41,6 +41,7 @@ TEST(cuda_loads_each_image_once) {
   fake::Fake cuda = fake::open("libcuda.so.1", "cuda");
   cuda.configure("sm_90,sm_80;driver=12080");
   cuda.delay_us("cuLibraryLoadData", 2000);
+  cuda.entry<int(unsigned)>("cuInit")(0);
   const int failed = race([&](int device) {
     void *context = nullptr;
     cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, device);
