@@ -151,7 +151,8 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
 [[gnu::cold]] kpk_status refuse_const(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
                                       uint32_t index) {
   return fail(KPK_ERROR_ARGUMENT, "%s: argument %u '%s': expected *%s, got const *%s: the kernel writes it",
-              view.name(), index + 1, text(view.params[index].name), type_name(check.type), type_name(arg.type));
+              view.name(), index + 1, text(view.params[index].name), type_name(check.type),
+              type_name(arg.type));
 }
 
 // The value of what the caller gave, which may be an integer.

@@ -130,7 +130,8 @@ void add_selected_values(const KernelView &view, uint32_t selected, Text *out) {
   const char *separator = "";
   for (uint32_t k = 0; k < count; ++k) {
     bool repeated = false;
-    for (uint32_t earlier = 0; earlier < k; ++earlier) repeated = repeated || same_value(value(earlier), value(k));
+    for (uint32_t earlier = 0; earlier < k; ++earlier)
+      repeated = repeated || same_value(value(earlier), value(k));
     if (repeated) continue;
     out->add("%s", separator);
     add_value(value(k), out);

@@ -60,8 +60,8 @@ bool describe_arch(const char *arch, Device *device) {
     if (number < 10 || number > 999 || (*end != '\0' && std::strlen(end) != 1)) return false;
     device->vendor = KPK_VENDOR_CUDA;
     device->capability = static_cast<uint32_t>(number);
-    device->max_shared_bytes = number == 75                   ? 65536
-                               : number == 80 || number == 87 ? 166912
+    device->max_shared_bytes = number == 75                                    ? 65536
+                               : number == 80 || number == 87                  ? 166912
                                : number == 86 || number == 89 || number >= 120 ? 101376
                                                                                : 232448;
     device->max_grid[0] = INT32_MAX;

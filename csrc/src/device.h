@@ -18,9 +18,9 @@ enum class Feature : uint8_t { kUnsupported, kOff, kOn };  // xnack, sramecc of 
 struct Device {
   const Driver *driver;
   int32_t vendor;
-  int32_t ordinal;   // the driver's
-  uint32_t slot;     // unique among all devices of the process: index of per-device tables
-  char arch[64];     // "sm_90", "gfx90a:sramecc+:xnack-"
+  int32_t ordinal;      // the driver's
+  uint32_t slot;        // unique among all devices of the process: index of per-device tables
+  char arch[64];        // "sm_90", "gfx90a:sramecc+:xnack-"
   uint32_t capability;  // CUDA: 10 * major + minor; AMD: 0
   Feature xnack;
   Feature sramecc;
@@ -30,7 +30,7 @@ struct Device {
   uint64_t max_grid_threads_x;  // grid.x * block.x; AMD: 2^32 - 1
 };
 
-constexpr uint32_t kMaxDevices = 64;      // of one driver
+constexpr uint32_t kMaxDevices = 64;       // of one driver
 constexpr uint32_t kMaxDeviceSlots = 192;  // CUDA, HIP, dry
 
 // Fills vendor, arch, capability and features from "sm_90" or "gfx90a:sramecc+:xnack-", and the limits

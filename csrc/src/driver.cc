@@ -10,7 +10,8 @@ namespace {
 kpk_status no_driver(const char *kernel, const char *cuda, const char *hip) {
   return fail(KPK_ERROR_NO_DRIVER,
               "%s: no GPU driver: %s%s%s; KPACK_DRIVER=dry shows what would be launched without one", kernel,
-              cuda == nullptr ? "" : cuda, cuda != nullptr && hip != nullptr ? ", " : "", hip == nullptr ? "" : hip);
+              cuda == nullptr ? "" : cuda, cuda != nullptr && hip != nullptr ? ", " : "",
+              hip == nullptr ? "" : hip);
 }
 
 }  // namespace
@@ -20,10 +21,11 @@ kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver 
   const Driver *cuda = stream.vendor == KPK_VENDOR_HIP ? nullptr : cuda_driver(&no_cuda);
   const Driver *hip = stream.vendor == KPK_VENDOR_CUDA ? nullptr : hip_driver(&no_hip);
   if (cuda != nullptr && hip != nullptr) {
-    return fail(KPK_ERROR_STREAM,
-                "%s: expected a stream that says its vendor (CUstream, hipStream_t, kpack::Stream), got a bare one "
-                "where both CUDA and HIP have devices",
-                kernel);
+    return fail(
+        KPK_ERROR_STREAM,
+        "%s: expected a stream that says its vendor (CUstream, hipStream_t, kpack::Stream), got a bare one "
+        "where both CUDA and HIP have devices",
+        kernel);
   }
   *driver = cuda != nullptr ? cuda : hip;
   return *driver == nullptr ? no_driver(kernel, no_cuda, no_hip) : KPK_OK;
@@ -40,8 +42,8 @@ int kpk_device_count(int32_t vendor) {
 }
 
 const char *kpk_device_arch(kpk_device device) {
-  const kpk::Device *found = device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal)
-                                                             : kpk::cuda_device(device.ordinal);
+  const kpk::Device *found =
+      device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal) : kpk::cuda_device(device.ordinal);
   return found == nullptr ? nullptr : found->arch;
 }
 

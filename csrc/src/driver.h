@@ -12,9 +12,9 @@ namespace kpk {
 
 // A device function ready to launch, in one context of one device.
 struct Function {
-  void *handle;          // CUfunction or CUkernel, hipFunction_t; dry: the image
-  void *module;          // what to unload: CUlibrary, CUmodule, hipModule_t
-  void *copy;            // a private mapping of the image, if one was needed
+  void *handle;  // CUfunction or CUkernel, hipFunction_t; dry: the image
+  void *module;  // what to unload: CUlibrary, CUmodule, hipModule_t
+  void *copy;    // a private mapping of the image, if one was needed
   size_t copy_bytes;
   void *context;         // the context it is tied to; null: any context of the device
   const Function *next;  // the same image in another context

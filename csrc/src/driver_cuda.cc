@@ -18,39 +18,41 @@ using CUresult = int;
 using CUdevice = int;
 constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201;
 constexpr int kMaxThreadsPerBlock = 1, kMaxGridDimX = 5, kCapabilityMajor = 75, kCapabilityMinor = 76;
-constexpr int kMaxSharedOptin = 97;      // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-constexpr int kFuncMaxDynamicShared = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-constexpr int kBinaryIsPreserved = 1;    // CU_LIBRARY_BINARY_IS_PRESERVED: .rodata never moves
+constexpr int kMaxSharedOptin = 97;       // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+constexpr int kFuncMaxDynamicShared = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+constexpr int kBinaryIsPreserved = 1;     // CU_LIBRARY_BINARY_IS_PRESERVED: .rodata never moves
 constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
 
 // required(name, symbol, parameters); optional: absent in older drivers
-#define KPK_CUDA_REQUIRED(X)                                                                               \
-  X(init, "cuInit", (unsigned))                                                                            \
-  X(driver_version, "cuDriverGetVersion", (int *))                                                         \
-  X(device_count, "cuDeviceGetCount", (int *))                                                             \
-  X(device_get, "cuDeviceGet", (CUdevice *, int))                                                          \
-  X(device_attribute, "cuDeviceGetAttribute", (int *, int, CUdevice))                                      \
-  X(ctx_get_device, "cuCtxGetDevice", (CUdevice *))                                                        \
-  X(ctx_get_current, "cuCtxGetCurrent", (void **))                                                         \
-  X(ctx_set_current, "cuCtxSetCurrent", (void *))                                                          \
-  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice))                                       \
-  X(stream_get_ctx, "cuStreamGetCtx", (void *, void **))                                                   \
-  X(module_load, "cuModuleLoadData", (void **, const void *))                                              \
-  X(module_unload, "cuModuleUnload", (void *))                                                             \
-  X(module_function, "cuModuleGetFunction", (void **, void *, const char *))                               \
-  X(func_set, "cuFuncSetAttribute", (void *, int, int))                                                    \
-  X(launch_kernel, "cuLaunchKernel",                                                                       \
-    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **)) \
-  X(error_name, "cuGetErrorName", (CUresult, const char **))                                               \
+#define KPK_CUDA_REQUIRED(X)                                                                        \
+  X(init, "cuInit", (unsigned))                                                                     \
+  X(driver_version, "cuDriverGetVersion", (int *))                                                  \
+  X(device_count, "cuDeviceGetCount", (int *))                                                      \
+  X(device_get, "cuDeviceGet", (CUdevice *, int))                                                   \
+  X(device_attribute, "cuDeviceGetAttribute", (int *, int, CUdevice))                               \
+  X(ctx_get_device, "cuCtxGetDevice", (CUdevice *))                                                 \
+  X(ctx_get_current, "cuCtxGetCurrent", (void **))                                                  \
+  X(ctx_set_current, "cuCtxSetCurrent", (void *))                                                   \
+  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice))                                \
+  X(stream_get_ctx, "cuStreamGetCtx", (void *, void **))                                            \
+  X(module_load, "cuModuleLoadData", (void **, const void *))                                       \
+  X(module_unload, "cuModuleUnload", (void *))                                                      \
+  X(module_function, "cuModuleGetFunction", (void **, void *, const char *))                        \
+  X(func_set, "cuFuncSetAttribute", (void *, int, int))                                             \
+  X(launch_kernel, "cuLaunchKernel",                                                                \
+    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
+     void **))                                                                                      \
+  X(error_name, "cuGetErrorName", (CUresult, const char **))                                        \
   X(error_string, "cuGetErrorString", (CUresult, const char **))
-#define KPK_CUDA_OPTIONAL(X)                                                                               \
-  X(library_load, "cuLibraryLoadData", (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
-  X(library_unload, "cuLibraryUnload", (void *))                                                           \
-  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))                                 \
+#define KPK_CUDA_OPTIONAL(X)                                                     \
+  X(library_load, "cuLibraryLoadData",                                           \
+    (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
+  X(library_unload, "cuLibraryUnload", (void *))                                 \
+  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))       \
   X(kernel_set, "cuKernelSetAttribute", (int, int, void *, CUdevice))
 
 struct Api {
-#define KPK_FIELD(name, symbol, params) CUresult (*name) params;
+#define KPK_FIELD(name, symbol, params) CUresult(*name) params;
   KPK_CUDA_REQUIRED(KPK_FIELD)
   KPK_CUDA_OPTIONAL(KPK_FIELD)
 #undef KPK_FIELD
@@ -59,8 +61,8 @@ struct Api {
 Api g_api;
 Device g_devices[kMaxDevices];
 int g_device_count;
-bool g_has_library;         // cuLibrary* is there and the driver is new enough for it
-const char *g_why_not;      // null while CUDA can be used
+bool g_has_library;     // cuLibrary* is there and the driver is new enough for it
+const char *g_why_not;  // null while CUDA can be used
 pthread_once_t g_once = PTHREAD_ONCE_INIT;
 
 const char *error_name(CUresult code) {
@@ -72,8 +74,8 @@ const char *error_name(CUresult code) {
 kpk_status failed(const char *subject, const char *call, CUresult code) {
   const char *words = nullptr;
   g_api.error_string(code, &words);
-  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d)%s%s", subject, call, error_name(code), code,
-                                 words == nullptr ? "" : ": ", words == nullptr ? "" : words);
+  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d)%s%s", subject, call, error_name(code),
+                                 code, words == nullptr ? "" : ": ", words == nullptr ? "" : words);
   set_driver_code(code);
   return status;
 }
@@ -163,8 +165,8 @@ kpk_status device_of(void *stream, const char *kernel, const Device **out) {
     return failed(kernel, "cuCtxGetDevice", code);
   }
   if (device < 0 || device >= g_device_count) {
-    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d", kernel,
-                g_device_count, device);
+    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d",
+                kernel, g_device_count, device);
   }
   *out = &g_devices[device];
   return KPK_OK;
@@ -232,8 +234,8 @@ kpk_status launch(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.image;
   size_t bytes = image.param_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
-                   &bytes, nullptr};
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
+                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, nullptr};
   const CUresult code = g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1],
                                             request.grid[2], image.num_warps * image.warp_size, 1, 1,
                                             image.shared_bytes, request.stream, nullptr, extra);

@@ -95,7 +95,8 @@ const Device *dry_device(const KernelView *view, kpk_status *status) {
   const Choice &choice = g_choice;
   if (!choice.dry) return nullptr;
   if (choice.unknown != nullptr) {
-    *status = fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
+    *status =
+        fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
     return nullptr;
   }
   if (choice.device != nullptr) return choice.device;
@@ -112,7 +113,8 @@ extern "C" kpk_status kpk_use_dry_driver(const char *arch, int succeed) {
   if (arch != nullptr) {
     choice = {true, succeed != 0, *arch == '\0' ? nullptr : kpk::device_named(arch), nullptr};
     if (choice.device == nullptr && *arch != '\0') {
-      return kpk::fail(KPK_ERROR_NO_DEVICE, "dry driver: expected an arch such as sm_90 or gfx90a, got '%s'", arch);
+      return kpk::fail(KPK_ERROR_NO_DEVICE, "dry driver: expected an arch such as sm_90 or gfx90a, got '%s'",
+                       arch);
     }
   }
   kpk::g_choice = choice;

@@ -26,23 +26,24 @@ constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;  // hipDe
 constexpr size_t kPropertiesBytes = 1472, kArchNameOffset = 1160, kArchNameBytes = 256;
 constexpr size_t kRoomForNewer = 4096;  // a newer runtime may fill a longer struct
 
-#define KPK_HIP_REQUIRED(X)                                                                              \
-  X(init, "hipInit", (unsigned))                                                                         \
-  X(get_last_error, "hipGetLastError", ())                                                               \
-  X(device_count, "hipGetDeviceCount", (int *))                                                          \
-  X(get_device, "hipGetDevice", (int *))                                                                 \
-  X(set_device, "hipSetDevice", (int))                                                                   \
-  X(properties, "hipGetDevicePropertiesR0600", (void *, int))                                            \
-  X(device_attribute, "hipDeviceGetAttribute", (int *, int, int))                                        \
-  X(stream_device, "hipStreamGetDevice", (void *, int *))                                                \
-  X(module_load, "hipModuleLoadData", (void **, const void *))                                           \
-  X(module_unload, "hipModuleUnload", (void *))                                                          \
-  X(module_function, "hipModuleGetFunction", (void **, void *, const char *))                            \
-  X(launch_kernel, "hipModuleLaunchKernel",                                                              \
-    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))
+#define KPK_HIP_REQUIRED(X)                                                                         \
+  X(init, "hipInit", (unsigned))                                                                    \
+  X(get_last_error, "hipGetLastError", ())                                                          \
+  X(device_count, "hipGetDeviceCount", (int *))                                                     \
+  X(get_device, "hipGetDevice", (int *))                                                            \
+  X(set_device, "hipSetDevice", (int))                                                              \
+  X(properties, "hipGetDevicePropertiesR0600", (void *, int))                                       \
+  X(device_attribute, "hipDeviceGetAttribute", (int *, int, int))                                   \
+  X(stream_device, "hipStreamGetDevice", (void *, int *))                                           \
+  X(module_load, "hipModuleLoadData", (void **, const void *))                                      \
+  X(module_unload, "hipModuleUnload", (void *))                                                     \
+  X(module_function, "hipModuleGetFunction", (void **, void *, const char *))                       \
+  X(launch_kernel, "hipModuleLaunchKernel",                                                         \
+    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
+     void **))
 
 struct Api {
-#define KPK_FIELD(name, symbol, params) hipError (*name) params;
+#define KPK_FIELD(name, symbol, params) hipError(*name) params;
   KPK_HIP_REQUIRED(KPK_FIELD)
 #undef KPK_FIELD
   const char *(*error_name)(hipError);
@@ -60,8 +61,8 @@ pthread_once_t g_once = PTHREAD_ONCE_INIT;
 Mutex g_load;
 
 kpk_status failed(const char *subject, const char *call, hipError code) {
-  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d): %s", subject, call, g_api.error_name(code), code,
-                                 g_api.error_string(code));
+  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d): %s", subject, call,
+                                 g_api.error_name(code), code, g_api.error_string(code));
   set_driver_code(code);
   return status;
 }
@@ -164,7 +165,8 @@ hipError load_copy(const kpk_abi_image &image, Function *out) {
 
 // With the image's device current.
 kpk_status load_here(const kpk_abi_image &image, Function *out) {
-  hipError code = g_always_copy ? load_copy(image, out) : g_api.module_load(&out->module, follow<void>(image.data));
+  hipError code =
+      g_always_copy ? load_copy(image, out) : g_api.module_load(&out->module, follow<void>(image.data));
   if (!g_always_copy && (code == kFileNotFound || code == kInvalidImage)) code = load_copy(image, out);
   if (code != kSuccess) return failed(text(image.symbol), "hipModuleLoadData", code);
   code = g_api.module_function(&out->handle, out->module, text(image.entry));
@@ -198,11 +200,11 @@ hipError launch_here(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.image;
   size_t bytes = image.param_bytes;
   // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
-                   &bytes, reinterpret_cast<void *>(uintptr_t{3})};
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
+                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, reinterpret_cast<void *>(uintptr_t{3})};
   return g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1], request.grid[2],
-                             image.num_warps * image.warp_size, 1, 1, image.shared_bytes, request.stream, nullptr,
-                             extra);
+                             image.num_warps * image.warp_size, 1, 1, image.shared_bytes, request.stream,
+                             nullptr, extra);
 }
 
 // Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost

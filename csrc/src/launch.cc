@@ -35,9 +35,9 @@ kpk_status refuse_grid(const KernelView &view, int axis, const char *why, int64_
 }
 
 // Fills `grid`; `*empty` if there is nothing to launch.
-kpk_status compute_grid(const KernelView &view, const kpk_abi_overload &overload, const kpk_abi_variant &variant,
-                        const kpk_abi_image &image, const Device &device, const Call &call, uint32_t *grid,
-                        bool *empty) {
+kpk_status compute_grid(const KernelView &view, const kpk_abi_overload &overload,
+                        const kpk_abi_variant &variant, const kpk_abi_image &image, const Device &device,
+                        const Call &call, uint32_t *grid, bool *empty) {
   const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
   *empty = false;
   for (int axis = 0; axis < 3; ++axis) {
@@ -46,25 +46,27 @@ kpk_status compute_grid(const KernelView &view, const kpk_abi_overload &overload
       ExprError error;
       value = evaluate(view.exprs + variant.grid[axis], input, &error);
       if (error != ExprError::kNone) {
-        return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c fails: %s", view.name(), text(view.kernel->grid_text),
-                    "xyz"[axis], expr_error_text(error));
+        return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c fails: %s", view.name(),
+                    text(view.kernel->grid_text), "xyz"[axis], expr_error_text(error));
       }
     }
     const uint64_t most = device.max_grid[axis];
     if (value < 0) return refuse_grid(view, axis, "expected 0 or more", value, most);
-    if (static_cast<uint64_t>(value) > most) return refuse_grid(view, axis, "more than the device takes", value, most);
+    if (static_cast<uint64_t>(value) > most)
+      return refuse_grid(view, axis, "more than the device takes", value, most);
     *empty = *empty || value == 0;
     grid[axis] = static_cast<uint32_t>(value);
   }
   const uint64_t block = static_cast<uint64_t>(image.num_warps) * image.warp_size;
   if (grid[0] * block > device.max_grid_threads_x) {
-    return refuse_grid(view, 0, "more threads than the device takes", grid[0], device.max_grid_threads_x / block);
+    return refuse_grid(view, 0, "more threads than the device takes", grid[0],
+                       device.max_grid_threads_x / block);
   }
   return KPK_OK;
 }
 
-kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, const kpk_arg *args, uint32_t count,
-                     uint64_t signature) {
+kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, const kpk_arg *args,
+                     uint32_t count, uint64_t signature) {
   const KernelView &view = state.view;
   uint32_t index = state.overload.load(std::memory_order_relaxed);
   const uint32_t looked_first = index;
@@ -100,8 +102,8 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   auto *params = static_cast<unsigned char *>(__builtin_alloca_with_align(image.param_bytes + 1, 128 * 8));
   pack_arguments(image, call, params);
-  const LaunchRequest request{&view,    device.device, &variant, &image, function, args, {grid[0], grid[1], grid[2]},
-                              stream, params};
+  const LaunchRequest request{
+      &view, device.device, &variant, &image, function, args, {grid[0], grid[1], grid[2]}, stream, params};
   return device.device->driver->launch(request);
 }
 
@@ -138,7 +140,8 @@ kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out)
   const kpk::Device *found = kpk::dry_device(&state->view, &status);
   if (status != KPK_OK) return status;
   if (found == nullptr) {
-    found = device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal) : kpk::cuda_device(device.ordinal);
+    found =
+        device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal) : kpk::cuda_device(device.ordinal);
   }
   if (found == nullptr) {
     return kpk::fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected one of %d %s devices, got ordinal %d",
@@ -153,11 +156,13 @@ kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out)
 
 kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
-  if (bound->state == nullptr) return kpk::fail(KPK_ERROR_ARGUMENT, "launch: the kernel was never bound: kpk_bind failed");
+  if (bound->state == nullptr)
+    return kpk::fail(KPK_ERROR_ARGUMENT, "launch: the kernel was never bound: kpk_bind failed");
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*bound->kernel, &state)) return status;
   if (signature == 0) signature = kpk_signature(args, count);
-  return kpk::launch_on(*state, *static_cast<kpk::DeviceState *>(bound->state), stream, args, count, signature);
+  return kpk::launch_on(*state, *static_cast<kpk::DeviceState *>(bound->state), stream, args, count,
+                        signature);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

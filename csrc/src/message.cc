@@ -22,7 +22,8 @@ void Text::add(const char *format, ...) {
   const bool full = length_ >= bytes_;
   va_list args;
   va_start(args, format);
-  const int more = std::vsnprintf(full ? nullptr : data_ + length_, full ? 0 : bytes_ - length_, format, args);
+  const int more =
+      std::vsnprintf(full ? nullptr : data_ + length_, full ? 0 : bytes_ - length_, format, args);
   va_end(args);
   if (more > 0) length_ += static_cast<size_t>(more);
   if (length_ >= bytes_ && bytes_ > 4) std::memcpy(data_ + bytes_ - 4, "...", 4);

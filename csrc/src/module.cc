@@ -30,23 +30,26 @@ Slot &slot_of(const kpk_kernel &kernel) {
 
 kpk_status check_format(const kpk_kernel &kernel) {
   if (kernel.major > KPK_ABI_MAJOR) {
-    return fail(KPK_ERROR_FORMAT, "%s: expected a pack of major version %d at most, got %d: use a newer runtime",
+    return fail(KPK_ERROR_FORMAT,
+                "%s: expected a pack of major version %d at most, got %d: use a newer runtime",
                 text(kernel.name), KPK_ABI_MAJOR, kernel.major);
   }
   if (kernel.must_understand != 0) {
-    return fail(KPK_ERROR_FORMAT, "%s: needs feature bits 0x%x that this runtime does not know: use a newer one",
+    return fail(KPK_ERROR_FORMAT,
+                "%s: needs feature bits 0x%x that this runtime does not know: use a newer one",
                 text(kernel.name), kernel.must_understand);
   }
   if (kernel.size < sizeof(kpk_kernel) || kernel.state_bytes < sizeof(Slot)) {
-    return fail(KPK_ERROR_FORMAT, "%s: expected a descriptor of %zu bytes at least, got %u", text(kernel.name),
-                sizeof(kpk_kernel), kernel.size);
+    return fail(KPK_ERROR_FORMAT, "%s: expected a descriptor of %zu bytes at least, got %u",
+                text(kernel.name), sizeof(kpk_kernel), kernel.size);
   }
   return KPK_OK;
 }
 
 bool are_programs(const KernelView &view, const kpk_abi_variant &variant) {
   const uint8_t *end = view.exprs + view.kernel->expr_bytes;
-  const uint32_t programs[] = {variant.guard, variant.grid[0], variant.grid[1], variant.grid[2], variant.prefer};
+  const uint32_t programs[] = {variant.guard, variant.grid[0], variant.grid[1], variant.grid[2],
+                               variant.prefer};
   for (const uint32_t at : programs) {
     if (at == 0) continue;
     if (at >= view.kernel->expr_bytes ||
@@ -62,7 +65,8 @@ kpk_status check_expressions(const KernelView &view) {
   bool good = known;
   for (uint32_t v = 0; good && v < view.variants.size(); ++v) good = are_programs(view, view.variants[v]);
   if (good) return KPK_OK;
-  return fail(KPK_ERROR_FORMAT, "%s: expected expressions of version %d, got ones that this runtime cannot run: %s",
+  return fail(KPK_ERROR_FORMAT,
+              "%s: expected expressions of version %d, got ones that this runtime cannot run: %s",
               view.name(), KPK_EXPR_VERSION, known ? "the pack is damaged" : "use a newer one");
 }
 
@@ -132,16 +136,16 @@ const Function *find(const Function *first, const void *context) {
 kpk_status check_needs(const LoadRequest &request) {
   const kpk_abi_image &image = *request.image;
   const char *symbol = text(image.symbol);
-  const char *missing = image.codec != KPK_CODEC_RAW                                    ? "compressed images"
-                        : image.tensordescs.count != 0                                  ? "host tensor descriptors"
-                        : image.cluster[0] * image.cluster[1] * image.cluster[2] > 1    ? "clusters"
-                        : (image.flags & KPK_IMAGE_COOPERATIVE) != 0                    ? "cooperative grids"
-                        : (image.flags & KPK_IMAGE_PDL) != 0                            ? "programmatic dependent launch"
+  const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
+                        : image.tensordescs.count != 0 ? "host tensor descriptors"
+                        : image.cluster[0] * image.cluster[1] * image.cluster[2] > 1 ? "clusters"
+                        : (image.flags & KPK_IMAGE_COOPERATIVE) != 0                 ? "cooperative grids"
+                        : (image.flags & KPK_IMAGE_PDL) != 0 ? "programmatic dependent launch"
                         : image.global_scratch_bytes + image.profile_scratch_bytes != 0 ? "scratch memory"
                                                                                         : nullptr;
   if (missing != nullptr) {
-    return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet", symbol,
-                missing);
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet",
+                symbol, missing);
   }
   const uint32_t threads = image.num_warps * image.warp_size;
   const uint32_t shared = image.shared_bytes + image.static_shared_bytes;

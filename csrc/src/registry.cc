@@ -27,7 +27,8 @@ const kpk_pack *kpk_pack_of(const kpk_abi_record *record) {
   }
   const kpk_pack *pack = kpk::follow<kpk_pack>(record->pack);
   if (pack == nullptr || pack->must_understand != 0) {
-    kpk::fail(KPK_ERROR_FORMAT, "pack %s: needs feature bits that this runtime does not know: use a newer one",
+    kpk::fail(KPK_ERROR_FORMAT,
+              "pack %s: needs feature bits that this runtime does not know: use a newer one",
               pack == nullptr ? "?" : kpk::text(pack->name));
     return nullptr;
   }

@@ -85,7 +85,8 @@ uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const 
     // The bound first: among many configs it is what sorts most out.
     const int64_t bounded = static_cast<int64_t>(args[candidate->param].bits);
     if (bounded > candidate->most || bounded < candidate->least) continue;
-    if (((candidate->divisible_16 & not_16) | (candidate->equal_1 & not_1) | (candidate->null & not_null)) != 0) {
+    if (((candidate->divisible_16 & not_16) | (candidate->equal_1 & not_1) | (candidate->null & not_null)) !=
+        0) {
       continue;
     }
     if (!candidate->general) {

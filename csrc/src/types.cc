@@ -10,10 +10,10 @@ struct Type {
   const char *name;
   int64_t bytes;
 };
-constexpr Type kTypes[] = {{"void", 0},    {"i1", 1},      {"i8", 1},       {"i16", 2},    {"i32", 4},
-                           {"i64", 8},     {"u8", 1},      {"u16", 2},      {"u32", 4},    {"u64", 8},
-                           {"fp16", 2},    {"bf16", 2},    {"fp32", 4},     {"fp64", 8},   {"fp8e4nv", 1},
-                           {"fp8e5", 1},   {"fp8e4b8", 1}, {"fp8e5b16", 1}, {"fp8e4b15", 1}};
+constexpr Type kTypes[] = {{"void", 0},  {"i1", 1},      {"i8", 1},       {"i16", 2},     {"i32", 4},
+                           {"i64", 8},   {"u8", 1},      {"u16", 2},      {"u32", 4},     {"u64", 8},
+                           {"fp16", 2},  {"bf16", 2},    {"fp32", 4},     {"fp64", 8},    {"fp8e4nv", 1},
+                           {"fp8e5", 1}, {"fp8e4b8", 1}, {"fp8e5b16", 1}, {"fp8e4b15", 1}};
 
 // fp32 to fp16, round to nearest even; overflow goes to infinity, subnormals are kept.
 uint16_t half_bits(float value) {

@@ -10,8 +10,9 @@ namespace kpk {
 
 template <class T>
 const T *follow(const kpk_ref &ref) {
-  return ref == 0 ? nullptr
-                  : reinterpret_cast<const T *>(reinterpret_cast<intptr_t>(&ref) + static_cast<intptr_t>(ref));
+  return ref == 0
+             ? nullptr
+             : reinterpret_cast<const T *>(reinterpret_cast<intptr_t>(&ref) + static_cast<intptr_t>(ref));
 }
 
 inline const char *text(const kpk_ref &ref) {

@@ -1,11 +1,10 @@
 // The quickstart: list what the linker brought in, launch softmax, compare it with a loop on the CPU.
 // Without a GPU the dry driver shows what would be launched, for each arch in the archive.
 
-#include <kpack/kpack.hpp>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <kpack/kpack.hpp>
 #include <vector>
 
 #include "gpu.h"
@@ -40,7 +39,8 @@ std::vector<float> reference(const std::vector<float> &in, int rows, int cols) {
 
 bool launch(Gpu &gpu, int rows, int cols) {
   std::vector<float> in(static_cast<size_t>(rows) * cols), out(in.size());
-  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>((i * 2654435761u) % 2000) / 100.0f - 10.0f;
+  for (size_t i = 0; i < in.size(); ++i)
+    in[i] = static_cast<float>((i * 2654435761u) % 2000) / 100.0f - 10.0f;
   const size_t bytes = in.size() * sizeof(float);
   float *x = gpu.allocate(bytes), *y = gpu.allocate(bytes);
   gpu.to_device(x, in.data(), bytes);

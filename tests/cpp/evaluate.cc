@@ -1,13 +1,13 @@
 // Runs expression programs from standard input, one a line: the program in hex, then the parameters' values.
 // Prints a result, "error" or "malformed" for each. tests/python/test_expr_cpp.py compares them with Python.
 
-#include "expr.h"
-
 #include <cstdint>
 #include <iostream>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "expr.h"
 
 int main() {
   std::string line;

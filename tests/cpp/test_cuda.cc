@@ -1,10 +1,9 @@
 // Loading and launching on NVIDIA: the runtime against the fake libcuda, two devices, sm_90 and sm_80.
 // With the argument "old" the driver is CUDA 11.8's, which has no cuLibrary.
 
-#include <kpack/kpack.hpp>
-
 #include <cstdlib>
 #include <cstring>
+#include <kpack/kpack.hpp>
 #include <string>
 #include <thread>
 
@@ -83,8 +82,8 @@ TEST(hidden_scratch_arguments_are_null) {
 
 TEST(every_scalar_type_arrives_as_the_kernel_reads_it) {
   start();
-  CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), true, -128, -32768, INT32_MIN, INT64_MIN, 255, 65535,
-                    4294967295u, UINT64_MAX, 1.5f, -2.0, 0.1f, 0.1));
+  CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), true, -128, -32768, INT32_MIN, INT64_MIN,
+                    255, 65535, 4294967295u, UINT64_MAX, 1.5f, -2.0, 0.1f, 0.1));
   const fake_launch launch = last_launch();
   EXPECT_EQ(int{fake::argument<uint8_t>(launch, 1)}, 1);
   EXPECT_EQ(int{fake::argument<int8_t>(launch, 2)}, -128);
@@ -110,8 +109,8 @@ TEST(alignment_and_one_choose_the_variant) {
   EXPECT_EQ(std::string(last_launch().function), std::string("scale_fp32_BLOCK128_w1_one_stride"));
   CHECK(tk::scale(nullptr, device(0x1000), device(0x2004), 1.0, 2, 60000));
   EXPECT_EQ(std::string(last_launch().function), std::string("scale_fp32_BLOCK1024_w4"));
-  CHECK(tk::scale(nullptr, kpack::ptr(device(0x1000), kpack::DType::fp16), kpack::ptr(device(0x2000), kpack::DType::fp16),
-                  1.0, 2, 100));
+  CHECK(tk::scale(nullptr, kpack::ptr(device(0x1000), kpack::DType::fp16),
+                  kpack::ptr(device(0x2000), kpack::DType::fp16), 1.0, 2, 100));
   EXPECT_EQ(std::string(last_launch().function), std::string("scale_fp16_BLOCK128_w1_a16"));
   finish();
 }
@@ -143,7 +142,8 @@ TEST(selected_constexprs_choose_the_overload) {
 TEST(more_than_48_kb_of_shared_memory_is_opted_into) {
   start();
   const auto *half = reinterpret_cast<const uint16_t *>(0x1000);
-  CHECK(tk::product(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16), kpack::ptr(half, kpack::DType::fp16), 3));
+  CHECK(tk::product(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16),
+                    kpack::ptr(half, kpack::DType::fp16), 3));
   CHECK(last_launch().shared_bytes > 48 * 1024);
   finish();
 }
@@ -224,20 +224,25 @@ TEST(a_grid_that_does_not_fit_is_refused) {
 TEST(wrong_calls_are_refused_in_words) {
   start();
   EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), 1.0, 1).code(), KPK_ERROR_ARGUMENT);
-  CHECK(says("scale: expected 5 arguments, got 4: scale(*{fp16,fp32} out_ptr, const *{fp16,fp32} in_ptr, fp32 factor"));
+  CHECK(
+      says("scale: expected 5 arguments, got 4: scale(*{fp16,fp32} out_ptr, const *{fp16,fp32} in_ptr, fp32 "
+           "factor"));
   EXPECT_EQ(tk::scale(nullptr, device(0x1000), 3, 1.0, 1, 1).code(), KPK_ERROR_ARGUMENT);
   CHECK(says("scale: argument 2 'in_ptr': expected const *{fp16,fp32}, got i32 3"));
   EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), 1.0, 1.5, 1).code(), KPK_ERROR_ARGUMENT);
   CHECK(says("argument 4 'stride': expected i32, got fp64 1.5"));
-  EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), 1.0, 1, int64_t{1} << 31).code(), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), 1.0, 1, int64_t{1} << 31).code(),
+            KPK_ERROR_ARGUMENT);
   CHECK(says("argument 5 'n': expected i32 from -2147483648 to 2147483647, got 2147483648"));
   EXPECT_EQ(tk::scale(nullptr, static_cast<const float *>(device(0x1000)), device(0x2000), 1.0, 1, 1).code(),
-           KPK_ERROR_ARGUMENT);
+            KPK_ERROR_ARGUMENT);
   CHECK(says("argument 1 'out_ptr': expected *fp32, got const *fp32: the kernel writes it"));
-  EXPECT_EQ(tk::scale(nullptr, reinterpret_cast<double *>(0x1000), device(0x2000), 1.0, 1, 1).code(), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(tk::scale(nullptr, reinterpret_cast<double *>(0x1000), device(0x2000), 1.0, 1, 1).code(),
+            KPK_ERROR_ARGUMENT);
   CHECK(says("argument 1 'out_ptr': expected *{fp16,fp32}, got *fp64"));
-  EXPECT_EQ(tk::scale(nullptr, kpack::ptr(device(0x1000), kpack::DType::fp16), device(0x2000), 1.0, 1, 1).code(),
-           KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(
+      tk::scale(nullptr, kpack::ptr(device(0x1000), kpack::DType::fp16), device(0x2000), 1.0, 1, 1).code(),
+      KPK_ERROR_ARGUMENT);
   CHECK(says("no overload takes (*fp16, *fp32, fp64 1, i32 1, i32 1)"));
   EXPECT_EQ(cuda.launches(), uint64_t{0});
   finish();
@@ -251,7 +256,9 @@ TEST(without_an_eligible_variant_each_says_why) {
   CHECK(says("guard n <= 64 * BLOCK does not hold (BLOCK=1024)"));
   const auto *half = reinterpret_cast<const uint16_t *>(0x1008);
   EXPECT_EQ(tk::product(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16),
-                       kpack::ptr(half, kpack::DType::fp16), 3).code(), KPK_ERROR_NO_VARIANT);
+                        kpack::ptr(half, kpack::DType::fp16), 3)
+                .code(),
+            KPK_ERROR_NO_VARIANT);
   CHECK(says("'a_ptr', 'b_ptr' not divisible by 16"));
   finish();
 }
@@ -306,7 +313,8 @@ TEST(a_kernel_runs_in_every_context_of_its_device) {
   EXPECT_EQ(cuda.entry<int(void **, unsigned, int)>("cuCtxCreate_v2")(&other, 0, 0), 0);
   CHECK(tk::nothing(nullptr));
   EXPECT_EQ(last_launch().context, other);
-  EXPECT_EQ(cuda.calls(old_driver ? "cuModuleLoadData" : "cuLibraryLoadData"), uint64_t{old_driver ? 2u : 1u});
+  EXPECT_EQ(cuda.calls(old_driver ? "cuModuleLoadData" : "cuLibraryLoadData"),
+            uint64_t{old_driver ? 2u : 1u});
   set_device(0);
   CHECK(tk::nothing(nullptr));
   finish();
@@ -329,8 +337,8 @@ TEST(the_dry_driver_shows_what_would_run_and_is_no_success) {
   const kpack::Status status = tk::scale(nullptr, device(0x1000), device(0x2000), 2.5, 7, 5000);
   EXPECT_EQ(status.code(), KPK_DRY);
   CHECK(!status && status.dry());
-  for (const char *part : {"scale on gfx90a (dry)", "fp32.BLOCK128.w1.a16", "grid     40 x 1 x 1", "64 threads (1 warps of 64)",
-                           "factor=2.5 stride=7 n=5000"}) {
+  for (const char *part : {"scale on gfx90a (dry)", "fp32.BLOCK128.w1.a16", "grid     40 x 1 x 1",
+                           "64 threads (1 warps of 64)", "factor=2.5 stride=7 n=5000"}) {
     CHECK(says(part));
   }
   EXPECT_EQ(tk::choose(nullptr, device(0x1000), 5, "single", false, 0, 4).code(), KPK_DRY);

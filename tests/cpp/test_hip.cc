@@ -1,9 +1,8 @@
 // Loading and launching on AMD: the runtime against the fake libamdhip64, two devices, gfx90a and gfx1100.
 
-#include <kpack/kpack.hpp>
-
 #include <cstdlib>
 #include <cstring>
+#include <kpack/kpack.hpp>
 #include <string>
 
 #include "check.h"
@@ -67,7 +66,8 @@ TEST(a_launch_carries_arguments_and_the_wave_size_of_the_image) {
 
 TEST(every_scalar_type_arrives_as_the_kernel_reads_it) {
   start();
-  CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), false, -1, -2, -3, -4, 1, 2, 3, 4, 0.5, 0.25, 0.1f, 0.1));
+  CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), false, -1, -2, -3, -4, 1, 2, 3, 4, 0.5, 0.25,
+                    0.1f, 0.1));
   const fake_launch launch = last_launch();
   EXPECT_EQ(int{fake::argument<uint8_t>(launch, 1)}, 0);
   EXPECT_EQ(int{fake::argument<int8_t>(launch, 2)}, -1);

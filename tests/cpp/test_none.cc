@@ -1,8 +1,7 @@
 // A machine without a driver: the program runs, and is told so. Run where no fake and no driver is found.
 
-#include <kpack/kpack.hpp>
-
 #include <cstring>
+#include <kpack/kpack.hpp>
 
 #include "check.h"
 

@@ -37,7 +37,9 @@ int far(const Named &named, const char *arch) {
   return kpk::distance(named.target, device);
 }
 
-Named cubin(uint32_t arch) { return target(KPK_VENDOR_CUDA, arch >= 90 ? KPK_REACH_EXACT : KPK_REACH_MAJOR, arch); }
+Named cubin(uint32_t arch) {
+  return target(KPK_VENDOR_CUDA, arch >= 90 ? KPK_REACH_EXACT : KPK_REACH_MAJOR, arch);
+}
 Named ptx(uint32_t arch) { return target(KPK_VENDOR_CUDA, KPK_REACH_FORWARD, arch); }
 Named hsaco(const char *processor, uint32_t flags) {
   return target(KPK_VENDOR_HIP, KPK_REACH_EXACT, 0, processor, flags);
@@ -65,8 +67,8 @@ TEST(features_of_an_amd_object_match_the_device) {
   const char *device = "gfx90a:sramecc+:xnack-";
   CHECK(far(hsaco("gfx90a", 0x53f), device) >= 0);                                   // both "any"
   CHECK(far(hsaco("gfx90a", 0x63f), device) >= 0);                                   // xnack off
-  EXPECT_EQ(far(hsaco("gfx90a", 0x73f), device), -1);                                 // xnack on
-  EXPECT_EQ(far(hsaco("gfx90a", 0x93f), device), -1);                                 // sramecc off
+  EXPECT_EQ(far(hsaco("gfx90a", 0x73f), device), -1);                                // xnack on
+  EXPECT_EQ(far(hsaco("gfx90a", 0x93f), device), -1);                                // sramecc off
   CHECK(far(hsaco("gfx90a", 0xe3f), device) < far(hsaco("gfx90a", 0x53f), device));  // both by name is nearer
   EXPECT_EQ(far(hsaco("gfx90a", 0x53f), "gfx942"), -1);
   EXPECT_EQ(far(hsaco("gfx110", 0x41), "gfx1100"), -1);

@@ -1,8 +1,7 @@
 // 64 threads that race at first use: each image is loaded once for each device. Run under TSan.
 
-#include <kpack/kpack.hpp>
-
 #include <atomic>
+#include <kpack/kpack.hpp>
 #include <thread>
 #include <vector>
 

@@ -1,8 +1,7 @@
 // Both vendors in one process, and none: which driver a stream belongs to.
 
-#include <kpack/kpack.hpp>
-
 #include <cstring>
+#include <kpack/kpack.hpp>
 
 #include "check.h"
 #include "fake.h"

@@ -144,10 +144,11 @@ typedef struct kpk_abi_overload {
 
 /* The byte that a type code contributes to a call signature: all integers are alike (they convert,
  * with a range check), and so are all floating scalars; pointers differ by element type. */
-#define KPK_CLASS(type)                                                        \
-  ((uint8_t)((((type) & KPK_POINTER) != 0)                         ? (int)(type) \
-             : ((type) >= KPK_I1 && (type) <= KPK_U64)           ? (int)KPK_I64 \
-             : ((type) >= KPK_FP16 && (type) <= KPK_FP8E4B15) ? (int)KPK_FP64 : (int)(type)))
+#define KPK_CLASS(type)                                                       \
+  ((uint8_t)((((type) & KPK_POINTER) != 0)                    ? (int)(type)   \
+             : ((type) >= KPK_I1 && (type) <= KPK_U64)        ? (int)KPK_I64  \
+             : ((type) >= KPK_FP16 && (type) <= KPK_FP8E4B15) ? (int)KPK_FP64 \
+                                                              : (int)(type)))
 /* The signature is FNV-1a, 64 bits, over KPK_CLASS of each parameter in call order. */
 #define KPK_SIGNATURE_SEED UINT64_C(0xcbf29ce484222325)
 #define KPK_SIGNATURE_PRIME UINT64_C(0x100000001b3)
@@ -204,8 +205,8 @@ typedef struct kpk_abi_target {
   uint8_t kind; /* KPK_IMAGE_... */
   uint8_t reach;
   uint8_t reserved;
-  uint32_t arch;       /* CUDA: 10 * major + minor; AMD: 0 */
-  uint32_t elf_flags;  /* AMD: e_flags of the code objects: processor, xnack, sramecc; else 0 */
+  uint32_t arch;      /* CUDA: 10 * major + minor; AMD: 0 */
+  uint32_t elf_flags; /* AMD: e_flags of the code objects: processor, xnack, sramecc; else 0 */
   uint32_t reserved2;
   kpk_ref processor; /* AMD: "gfx90a", the part of gcnArchName before ':'; else 0 */
 } kpk_abi_target;
@@ -269,12 +270,12 @@ typedef struct kpk_abi_dictionary {
 typedef struct kpk_abi_image {
   kpk_ref data;
   uint64_t stored_bytes;
-  uint64_t raw_bytes; /* PTX: with the NUL that ends it, as drivers read it */
-  uint64_t hash;      /* of the raw bytes */
-  kpk_ref entry;      /* the device function: unique to the variant */
-  kpk_ref dictionary; /* kpk_abi_dictionary, or 0 */
-  kpk_ref symbol;     /* readable: "softmax.fp16.BLOCK1024.w4.a16.gfx90a" */
-  uint32_t target;    /* index in kpk_abi_kernel.targets */
+  uint64_t raw_bytes;  /* PTX: with the NUL that ends it, as drivers read it */
+  uint64_t hash;       /* of the raw bytes */
+  kpk_ref entry;       /* the device function: unique to the variant */
+  kpk_ref dictionary;  /* kpk_abi_dictionary, or 0 */
+  kpk_ref symbol;      /* readable: "softmax.fp16.BLOCK1024.w4.a16.gfx90a" */
+  uint32_t target;     /* index in kpk_abi_kernel.targets */
   uint16_t convention; /* of the compiler that made it: 100 * major + minor of Triton; 0: foreign */
   uint8_t codec;
   uint8_t warp_size;  /* threads */
@@ -321,7 +322,7 @@ typedef struct kpk_abi_hole {
 
 /* A tuning table baked into the archive: a member of its own. */
 typedef struct kpk_abi_tuned {
-  uint64_t key; /* of device, overload and bucketed arguments */
+  uint64_t key;     /* of device, overload and bucketed arguments */
   uint64_t variant; /* kpk_abi_variant.hash */
 } kpk_abi_tuned;
 
@@ -346,18 +347,18 @@ typedef struct kpk_abi_kernel {
   kpk_ref state; /* KPK_STATE_BYTES, zeroed, 64-byte aligned, writable */
   uint32_t state_bytes;
   uint32_t expr_bytes;
-  kpk_ref exprs;       /* expression pool; its byte 0 is KPK_EXPR_VERSION, so that offset 0 is "none" */
-  kpk_table params;    /* kpk_abi_param, in call order */
-  kpk_table overloads; /* kpk_abi_overload */
-  kpk_table variants;  /* kpk_abi_variant, by overload, then in order of preference without tuning */
-  kpk_table images;    /* kpk_abi_image, by variant */
-  kpk_table targets;   /* kpk_abi_target */
+  kpk_ref exprs;        /* expression pool; its byte 0 is KPK_EXPR_VERSION, so that offset 0 is "none" */
+  kpk_table params;     /* kpk_abi_param, in call order */
+  kpk_table overloads;  /* kpk_abi_overload */
+  kpk_table variants;   /* kpk_abi_variant, by overload, then in order of preference without tuning */
+  kpk_table images;     /* kpk_abi_image, by variant */
+  kpk_table targets;    /* kpk_abi_target */
   kpk_table constexprs; /* kpk_abi_constexpr: the names of kpk_abi_variant.constexprs */
-  kpk_table holes;     /* kpk_abi_hole */
-  kpk_ref guard_text;  /* as a person wrote them, for messages; 0: there is none */
+  kpk_table holes;      /* kpk_abi_hole */
+  kpk_ref guard_text;   /* as a person wrote them, for messages; 0: there is none */
   kpk_ref grid_text;
-  kpk_ref source;      /* "softmax.py:12" */
-  kpk_ref tuning;      /* kpk_abi_tuning, or 0 */
+  kpk_ref source; /* "softmax.py:12" */
+  kpk_ref tuning; /* kpk_abi_tuning, or 0 */
 } kpk_abi_kernel;
 
 /* ---- Expressions ------------------------------------------------------------------------------ */

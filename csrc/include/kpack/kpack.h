@@ -87,8 +87,8 @@ typedef struct kpk_bound {
   kpk_device device;
 } kpk_bound;
 KPK_API kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out);
-KPK_API kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args,
-                                    uint32_t count, uint64_t signature);
+KPK_API kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args, uint32_t count,
+                                    uint64_t signature);
 
 /* Signature of a call: see KPK_SIGNATURE_SEED. */
 KPK_API uint64_t kpk_signature(const kpk_arg *args, uint32_t count);
