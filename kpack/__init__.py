@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kpack.build import VERSION, Pack, build, find_kernels
+from kpack.build import VERSION, Pack, build
 from kpack.errors import (
     CompileError,
     Failure,
@@ -16,6 +16,7 @@ from kpack.errors import (
     TargetError,
 )
 from kpack.expr import cdiv, next_power_of_2
+from kpack.find import find_kernels
 from kpack.spec import Arg, DType, Kernel
 from kpack.target import Target
 

@@ -92,7 +92,7 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Every fact of the archive, for machines.")
 def list_archive(archive: str, summary: bool, as_json: bool) -> None:
     """Show what is in ARCHIVE: kernels, variants, targets, sizes, registers, spills, shared memory."""
-    from kpack.objfile.listing import read_pack
+    from kpack.objfile.reading import read_pack
 
     pack = read_pack(archive)
     if as_json:

@@ -155,12 +155,11 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
               type_name(arg.type));
 }
 
-// The value of what the caller gave, which may be an integer.
+}  // namespace
+
 double number(const kpk_arg &arg) {
   return is_integer(arg.type) ? static_cast<double>(static_cast<int64_t>(arg.bits)) : as_double(arg.bits);
 }
-
-}  // namespace
 
 kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t count, uint64_t signature,
                          uint32_t *first) {
@@ -220,25 +219,6 @@ kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Cal
   call->equal_1 = equal_1;
   call->null = null;
   return KPK_OK;
-}
-
-void pack_arguments(const kpk_abi_image &image, const Call &call, unsigned char *block) {
-  const Table<kpk_abi_slot> layout(image.layout);
-  for (uint32_t i = 0; i < layout.size(); ++i) {
-    const kpk_abi_slot &slot = layout[i];
-    uint64_t bits = 0;
-    if (slot.source == KPK_SLOT_ARGUMENT) {
-      const kpk_arg &arg = call.args[slot.index];
-      bits = is_float(slot.type) ? float_bits(slot.type, number(arg)) : arg.bits;
-    }
-    // Hosts are little-endian: the low bytes come first.
-    switch (slot.size) {
-      case 8: std::memcpy(block + slot.offset, &bits, 8); break;
-      case 4: std::memcpy(block + slot.offset, &bits, 4); break;
-      case 2: std::memcpy(block + slot.offset, &bits, 2); break;
-      default: block[slot.offset] = static_cast<unsigned char>(bits); break;
-    }
-  }
 }
 
 }  // namespace kpk

@@ -39,7 +39,7 @@ kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Cal
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
 
-// Fills `block` (param_bytes long) as the image's layout says: arguments, and zeros for hidden parameters.
-void pack_arguments(const kpk_abi_image &image, const Call &call, unsigned char *block);
+// The value of a floating parameter, for which an integer may have been given.
+double number(const kpk_arg &arg);
 
 }  // namespace kpk

@@ -7,46 +7,51 @@
 #include <cstdint>
 
 #include "device.h"
+#include "plan.h"
 
 namespace kpk {
 
-// A device function ready to launch, in one context of one device.
-struct Function {
-  void *handle;  // CUfunction or CUkernel, hipFunction_t; dry: the image
-  void *module;  // what to unload: CUlibrary, CUmodule, hipModule_t
-  void *copy;    // a private mapping of the image, if one was needed
+// Where a stream runs: the device, and, where functions belong to a context, which one (never 0).
+struct Place {
+  const Device *device;
+  uint64_t context;
+};
+
+// What the driver made of an image, in one context of one device.
+struct Loaded {
+  void *function;    // CUfunction, hipFunction_t
+  void *module;      // what to unload: CUlibrary, CUmodule, hipModule_t
+  void *copy;        // a private mapping of the image, if one was needed
   size_t copy_bytes;
-  void *context;         // the context it is tied to; null: any context of the device
-  const Function *next;  // the same image in another context
 };
 
 struct LoadRequest {
   const char *kernel;  // for messages
   const Device *device;
   const kpk_abi_image *image;
-  const kpk_abi_target *target;
+  const Loaded *other;  // the same image in another context of the device, or null
 };
 
 struct LaunchRequest {
   const KernelView *view;  // for messages
   const Device *device;
-  const kpk_abi_variant *variant;
-  const kpk_abi_image *image;
-  const Function *function;
+  const Plan *plan;
+  const Loaded *loaded;
   const kpk_arg *args;
   uint32_t grid[3];
   void *stream;
-  unsigned char *params;  // image->param_bytes
+  unsigned char *params;  // plan->param_bytes
 };
 
 struct Driver {
   const char *name;
-  // The device that `stream` runs on.
-  kpk_status (*device_of)(void *stream, const char *kernel, const Device **device);
-  // The thread's current context, if functions of this driver are tied to one; else null.
-  void *(*context)();
-  kpk_status (*load)(const LoadRequest &request, Function *out);
-  void (*unload)(const Device &device, const Function &function);
+  kpk_status (*place_of)(void *stream, const char *kernel, Place *out);
+  // The context of a handle that is bound to a device: the current one if it is the device's, else the primary.
+  kpk_status (*context_of)(const Device &device, const char *kernel, uint64_t *context);
+  // With the place's context current.
+  kpk_status (*load)(const LoadRequest &request, Loaded *out);
+  // `last`: nothing else uses the module.
+  void (*unload)(const Loaded &loaded, uint64_t context, bool last);
   kpk_status (*launch)(const LaunchRequest &request);
   // A grid with a zero in it: nothing to launch.
   kpk_status (*skip)(const Device &device, const char *kernel);
@@ -60,9 +65,10 @@ int hip_device_count();
 const Device *cuda_device(int ordinal);
 const Device *hip_device(int ordinal);
 
-// Non-null while the program or KPACK_DRIVER asks for the dry driver. `view`: for the arch where none was
-// named. `*status` is not KPK_OK if KPACK_DRIVER names what does not exist.
-const Device *dry_device(const KernelView *view, kpk_status *status);
+// Does the program, or KPACK_DRIVER, ask for the dry driver? Then `*out` is its device (`view`: for the arch
+// where none was named), or KPK_ERROR_... if there is no such thing.
+bool is_dry();
+kpk_status dry_device(const KernelView &view, const Device **out);
 
 // The driver for a stream of this vendor; KPK_VENDOR_ANY is the only vendor with devices.
 kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver **driver);

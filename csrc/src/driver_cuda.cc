@@ -1,10 +1,13 @@
 // NVIDIA: libcuda, by its C ABI (CUDA Driver API reference; the versioned names are the ABI). Declared here
 // are only the entries used, so that no CUDA header is needed.
 //
-// Images are loaded through cuLibrary* where the driver has it (12.0): one load serves every context of
-// every device. Older drivers load a module into each context.
+// Images are loaded through cuLibrary* where the driver has it (12.0): one load serves every context of a
+// device. Older drivers load a module into each context. A launch goes through the CUfunction of the current
+// context either way, which the driver launches faster than the CUkernel of a library, with the parameter
+// block ready made, and through cuLaunchKernelEx where it is: the fastest of the ways there are
+// (benchmarks/README.md).
 
-#include <cstring>
+#include <atomic>
 
 #include "driver.h"
 #include "library.h"
@@ -33,7 +36,8 @@ constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
   X(ctx_get_device, "cuCtxGetDevice", (CUdevice *))                                                 \
   X(ctx_get_current, "cuCtxGetCurrent", (void **))                                                  \
   X(ctx_set_current, "cuCtxSetCurrent", (void *))                                                   \
-  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice))                                \
+  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice)) \
+  X(primary_release, "cuDevicePrimaryCtxRelease_v2", (CUdevice)) \
   X(stream_get_ctx, "cuStreamGetCtx", (void *, void **))                                            \
   X(module_load, "cuModuleLoadData", (void **, const void *))                                       \
   X(module_unload, "cuModuleUnload", (void *))                                                      \
@@ -44,18 +48,29 @@ constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
      void **))                                                                                      \
   X(error_name, "cuGetErrorName", (CUresult, const char **))                                        \
   X(error_string, "cuGetErrorString", (CUresult, const char **))
-#define KPK_CUDA_OPTIONAL(X)                                                     \
-  X(library_load, "cuLibraryLoadData",                                           \
-    (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
-  X(library_unload, "cuLibraryUnload", (void *))                                 \
-  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))       \
-  X(kernel_set, "cuKernelSetAttribute", (int, int, void *, CUdevice))
+#define KPK_CUDA_LIBRARY(X)                                                                                \
+  X(library_load, "cuLibraryLoadData", (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
+  X(library_unload, "cuLibraryUnload", (void *))                                                           \
+  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))                                 \
+  X(kernel_function, "cuKernelGetFunction", (void **, void *))                                             \
+  X(ctx_get_id, "cuCtxGetId", (void *, unsigned long long *))
+
+// CUlaunchConfig of cuda.h, 11.8 and later.
+struct LaunchConfig {
+  unsigned grid[3];
+  unsigned block[3];
+  unsigned shared_bytes;
+  void *stream;
+  void *attributes;
+  unsigned attribute_count;
+};
 
 struct Api {
 #define KPK_FIELD(name, symbol, params) CUresult(*name) params;
   KPK_CUDA_REQUIRED(KPK_FIELD)
-  KPK_CUDA_OPTIONAL(KPK_FIELD)
+  KPK_CUDA_LIBRARY(KPK_FIELD)
 #undef KPK_FIELD
+  CUresult (*launch_kernel_ex)(const LaunchConfig *, void *, void **, void **);  // null before 11.8
 };
 
 Api g_api;
@@ -119,8 +134,9 @@ void open_driver() {
   if (g_why_not != nullptr) return;
   bool all = true;
 #define KPK_RESOLVE(name, symbol, params) all = library_function(library, symbol, &g_api.name) && all;
-  KPK_CUDA_OPTIONAL(KPK_RESOLVE)
+  KPK_CUDA_LIBRARY(KPK_RESOLVE)
 #undef KPK_RESOLVE
+  library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
   int version = 0;
   if (g_api.init(0) != kSuccess || g_api.driver_version(&version) != kSuccess) {
     g_why_not = "cuInit failed";
@@ -137,9 +153,51 @@ void open_driver() {
   if (g_device_count == 0) g_why_not = "no device of libcuda.so.1 could be described";
 }
 
+// ---- Contexts: named by their id, which no later context is given again, or, before 12.0, by address
+
+struct KnownContext {
+  std::atomic<uint64_t> id;  // 0: free
+  const Device *device;
+};
+constexpr uint32_t kMaxContexts = 256;  // contexts past these cost a second query a launch
+KnownContext g_contexts[kMaxContexts];
+std::atomic<uint32_t> g_context_count;
+Mutex g_contexts_mutex;
+
+const Device *device_of_context(uint64_t id) {
+  const uint32_t count = g_context_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (g_contexts[i].id.load(std::memory_order_relaxed) == id) return g_contexts[i].device;
+  }
+  return nullptr;
+}
+
+void remember_context(uint64_t id, const Device *device) {
+  const Lock lock(g_contexts_mutex);
+  const uint32_t count = g_context_count.load(std::memory_order_relaxed);
+  if (count == kMaxContexts || device_of_context(id) != nullptr) return;
+  g_contexts[count].device = device;
+  g_contexts[count].id.store(id, std::memory_order_relaxed);
+  g_context_count.store(count + 1, std::memory_order_release);
+}
+
+// Of `context`, or, for null, of the thread's current one.
+CUresult id_of(void *context, uint64_t *id) {
+  if (g_has_library) {
+    unsigned long long native = 0;
+    const CUresult code = g_api.ctx_get_id(context, &native);
+    *id = native + 1;
+    return code;
+  }
+  CUresult code = kSuccess;
+  if (context == nullptr) code = g_api.ctx_get_current(&context);
+  *id = reinterpret_cast<uintptr_t>(context);
+  return code == kSuccess && context == nullptr ? kInvalidContext : code;
+}
+
 // A thread without a context gets one as the CUDA runtime would give it: the stream's, or the primary
 // context of device 0. It stays current.
-kpk_status adopt_context(void *stream, const char *kernel, CUdevice *device) {
+kpk_status adopt_context(void *stream, const char *kernel) {
   void *context = nullptr;
   const bool default_stream = reinterpret_cast<uintptr_t>(stream) <= 2;  // null, legacy, per-thread
   if (default_stream) {
@@ -151,100 +209,130 @@ kpk_status adopt_context(void *stream, const char *kernel, CUdevice *device) {
   } else if (const CUresult code = g_api.stream_get_ctx(stream, &context)) {
     return failed(kernel, "cuStreamGetCtx", code);
   }
-  if (const CUresult code = g_api.ctx_set_current(context)) return failed(kernel, "cuCtxSetCurrent", code);
-  if (const CUresult code = g_api.ctx_get_device(device)) return failed(kernel, "cuCtxGetDevice", code);
-  return KPK_OK;
+  const CUresult code = g_api.ctx_set_current(context);
+  return code == kSuccess ? KPK_OK : failed(kernel, "cuCtxSetCurrent", code);
 }
 
-kpk_status device_of(void *stream, const char *kernel, const Device **out) {
+kpk_status current_device(const char *kernel, const Device **out) {
   CUdevice device = 0;
-  const CUresult code = g_api.ctx_get_device(&device);
-  if (code == kInvalidContext || code == kNotInitialized) {
-    if (const kpk_status status = adopt_context(stream, kernel, &device)) return status;
-  } else if (code != kSuccess) {
-    return failed(kernel, "cuCtxGetDevice", code);
-  }
+  if (const CUresult code = g_api.ctx_get_device(&device)) return failed(kernel, "cuCtxGetDevice", code);
   if (device < 0 || device >= g_device_count) {
-    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d",
-                kernel, g_device_count, device);
+    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d", kernel,
+                g_device_count, device);
   }
   *out = &g_devices[device];
   return KPK_OK;
 }
 
-void *current_context() {
-  if (g_has_library) return nullptr;
-  void *context = nullptr;
-  g_api.ctx_get_current(&context);
-  return context;
+kpk_status place_of(void *stream, const char *kernel, Place *out) {
+  CUresult code = id_of(nullptr, &out->context);
+  if (code == kInvalidContext || code == kNotInitialized) {
+    if (const kpk_status status = adopt_context(stream, kernel)) return status;
+    code = id_of(nullptr, &out->context);
+  }
+  if (code != kSuccess) return failed(kernel, "cuCtxGetId", code);
+  out->device = g_has_library ? device_of_context(out->context) : nullptr;
+  if (out->device != nullptr) return KPK_OK;
+  if (const kpk_status status = current_device(kernel, &out->device)) return status;
+  if (g_has_library) remember_context(out->context, out->device);
+  return KPK_OK;
 }
 
-kpk_status load_library(const LoadRequest &request, const void *data, Function *out) {
+kpk_status context_of(const Device &device, const char *kernel, uint64_t *context) {
+  const Device *current = nullptr;
+  if (id_of(nullptr, context) == kSuccess && current_device(kernel, &current) == KPK_OK && current == &device) {
+    return KPK_OK;
+  }
+  void *primary = nullptr;
+  if (const CUresult code = g_api.primary_retain(&primary, device.ordinal)) {
+    return failed(kernel, "cuDevicePrimaryCtxRetain", code);
+  }
+  const CUresult code = id_of(primary, context);
+  g_api.primary_release(device.ordinal);  // who launches keeps it, as for a bare launch
+  return code == kSuccess ? KPK_OK : failed(kernel, "cuCtxGetId", code);
+}
+
+// ---- Loading and launching
+
+kpk_status load_library(const LoadRequest &request, Loaded *out) {
   const kpk_abi_image &image = *request.image;
-  int option = kBinaryIsPreserved;
-  void *yes = reinterpret_cast<void *>(uintptr_t{1});
-  CUresult code = g_api.library_load(&out->module, data, nullptr, nullptr, 0, &option, &yes, 1);
-  if (code != kSuccess) return failed(text(image.symbol), "cuLibraryLoadData", code);
+  if (request.other != nullptr) {
+    out->module = request.other->module;
+  } else {
+    int option = kBinaryIsPreserved;
+    void *yes = reinterpret_cast<void *>(uintptr_t{1});
+    const void *data = follow<void>(image.data);
+    const CUresult code = g_api.library_load(&out->module, data, nullptr, nullptr, 0, &option, &yes, 1);
+    if (code != kSuccess) return failed(text(image.symbol), "cuLibraryLoadData", code);
+  }
+  void *kernel = nullptr;
   const char *call = "cuLibraryGetKernel";
-  code = g_api.library_kernel(&out->handle, out->module, text(image.entry));
-  if (code == kSuccess && image.shared_bytes + image.static_shared_bytes > kDefaultSharedBytes) {
-    call = "cuKernelSetAttribute";
-    code = g_api.kernel_set(kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes), out->handle,
-                            request.device->ordinal);
+  CUresult code = g_api.library_kernel(&kernel, out->module, text(image.entry));
+  if (code == kSuccess) {
+    call = "cuKernelGetFunction";
+    code = g_api.kernel_function(&out->function, kernel);
   }
   if (code == kSuccess) return KPK_OK;
-  g_api.library_unload(out->module);
+  if (request.other == nullptr) g_api.library_unload(out->module);
   return failed(text(image.symbol), call, code);
 }
 
-kpk_status load_module(const LoadRequest &request, const void *data, Function *out) {
+kpk_status load_module(const LoadRequest &request, Loaded *out) {
   const kpk_abi_image &image = *request.image;
-  out->context = current_context();
-  CUresult code = g_api.module_load(&out->module, data);
+  CUresult code = g_api.module_load(&out->module, follow<void>(image.data));
   if (code != kSuccess) return failed(text(image.symbol), "cuModuleLoadData", code);
-  const char *call = "cuModuleGetFunction";
-  code = g_api.module_function(&out->handle, out->module, text(image.entry));
-  if (code == kSuccess && image.shared_bytes + image.static_shared_bytes > kDefaultSharedBytes) {
-    call = "cuFuncSetAttribute";
-    code = g_api.func_set(out->handle, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
-  }
+  code = g_api.module_function(&out->function, out->module, text(image.entry));
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
-  return failed(text(image.symbol), call, code);
+  return failed(text(image.symbol), "cuModuleGetFunction", code);
 }
 
-kpk_status load(const LoadRequest &request, Function *out) {
-  const void *data = follow<void>(request.image->data);
-  return g_has_library ? load_library(request, data, out) : load_module(request, data, out);
-}
-
-void unload(const Device &, const Function &function) {
+void unload(const Loaded &loaded, uint64_t context, bool last) {
   if (g_has_library) {
-    g_api.library_unload(function.module);
+    if (last) g_api.library_unload(loaded.module);
     return;
   }
   void *before = nullptr;
   g_api.ctx_get_current(&before);
-  g_api.ctx_set_current(function.context);
-  g_api.module_unload(function.module);
+  if (g_api.ctx_set_current(reinterpret_cast<void *>(context)) != kSuccess) return;  // gone, and the module with it
+  g_api.module_unload(loaded.module);
   g_api.ctx_set_current(before);
 }
 
-kpk_status launch(const LaunchRequest &request) {
+kpk_status load(const LoadRequest &request, Loaded *out) {
+  if (const kpk_status status = g_has_library ? load_library(request, out) : load_module(request, out)) return status;
   const kpk_abi_image &image = *request.image;
-  size_t bytes = image.param_bytes;
+  if (image.shared_bytes + image.static_shared_bytes <= kDefaultSharedBytes) return KPK_OK;
+  const CUresult code = g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
+  if (code == kSuccess) return KPK_OK;
+  const bool last = request.other == nullptr;
+  if (g_has_library && last) g_api.library_unload(out->module);
+  if (!g_has_library) g_api.module_unload(out->module);
+  return failed(text(image.symbol), "cuFuncSetAttribute", code);
+}
+
+kpk_status launch(const LaunchRequest &request) {
+  const Plan &plan = *request.plan;
+  size_t bytes = plan.param_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
-                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, nullptr};
-  const CUresult code = g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1],
-                                            request.grid[2], image.num_warps * image.warp_size, 1, 1,
-                                            image.shared_bytes, request.stream, nullptr, extra);
-  return code == kSuccess ? KPK_OK : failed(text(image.symbol), "cuLaunchKernel", code);
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
+                   &bytes, nullptr};
+  void *function = request.loaded->function;
+  const uint32_t *grid = request.grid;
+  if (g_api.launch_kernel_ex != nullptr) {
+    const LaunchConfig config = {{grid[0], grid[1], grid[2]}, {plan.block, 1, 1}, plan.shared_bytes,
+                                 request.stream,              nullptr,            0};
+    const CUresult code = g_api.launch_kernel_ex(&config, function, nullptr, extra);
+    return code == kSuccess ? KPK_OK : failed(text(plan.image->symbol), "cuLaunchKernelEx", code);
+  }
+  const CUresult code = g_api.launch_kernel(function, grid[0], grid[1], grid[2], plan.block, 1, 1, plan.shared_bytes,
+                                            request.stream, nullptr, extra);
+  return code == kSuccess ? KPK_OK : failed(text(plan.image->symbol), "cuLaunchKernel", code);
 }
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-const Driver kCuda = {"CUDA", device_of, current_context, load, unload, launch, skip};
+const Driver kCuda = {"CUDA", place_of, context_of, load, unload, launch, skip};
 
 }  // namespace
 

@@ -53,15 +53,10 @@ void read_environment() {
   if (g_choice.device == nullptr) g_choice.unknown = driver;
 }
 
-kpk_status device_of(void *, const char *, const Device **) { return KPK_ERROR_NO_DEVICE; }
-void *no_context() { return nullptr; }
-
-kpk_status load(const LoadRequest &request, Function *out) {
-  out->handle = const_cast<kpk_abi_image *>(request.image);
-  return KPK_OK;
-}
-
-void unload(const Device &, const Function &) {}
+kpk_status place_of(void *, const char *, Place *) { return KPK_ERROR_NO_DEVICE; }
+kpk_status context_of(const Device &, const char *, uint64_t *) { return KPK_OK; }
+kpk_status load(const LoadRequest &, Loaded *) { return KPK_OK; }
+void unload(const Loaded &, uint64_t, bool) {}
 
 kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
 
@@ -71,14 +66,14 @@ kpk_status skip(const Device &device, const char *kernel) {
 }
 
 kpk_status launch(const LaunchRequest &request) {
-  const kpk_abi_image &image = *request.image;
+  const kpk_abi_image &image = *request.plan->image;
   Text out = message();
   out.add("%s on %s (dry)\n", request.view->name(), request.device->arch);
-  out.add("  variant  %s\n", text(request.variant->name));
+  out.add("  variant  %s\n", text(request.plan->variant->name));
   out.add("  image    %s, %llu bytes, %u registers, %u bytes spilled\n", text(image.symbol),
           static_cast<unsigned long long>(image.raw_bytes), image.registers, image.spill_bytes);
   out.add("  grid     %u x %u x %u\n", request.grid[0], request.grid[1], request.grid[2]);
-  out.add("  block    %u threads (%u warps of %u)\n", image.num_warps * image.warp_size, image.num_warps,
+  out.add("  block    %u threads (%u warps of %u)\n", request.plan->block, image.num_warps,
           image.warp_size);
   out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
   out.add("  args     ");
@@ -86,23 +81,24 @@ kpk_status launch(const LaunchRequest &request) {
   return answer();
 }
 
-const Driver kDry = {"dry", device_of, no_context, load, unload, launch, skip};
+const Driver kDry = {"dry", place_of, context_of, load, unload, launch, skip};
 
 }  // namespace
 
-const Device *dry_device(const KernelView *view, kpk_status *status) {
+bool is_dry() {
   pthread_once(&g_once, read_environment);
+  return g_choice.dry;
+}
+
+kpk_status dry_device(const KernelView &view, const Device **out) {
   const Choice &choice = g_choice;
-  if (!choice.dry) return nullptr;
   if (choice.unknown != nullptr) {
-    *status =
-        fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
-    return nullptr;
+    return fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
   }
-  if (choice.device != nullptr) return choice.device;
-  const Device *first = view->targets.size() == 0 ? nullptr : device_named(text(view->targets[0].name));
-  if (first == nullptr) *status = fail(KPK_ERROR_NO_IMAGE, "%s: has no target to run dry for", view->name());
-  return first;
+  *out = choice.device;
+  if (*out != nullptr) return KPK_OK;
+  *out = view.targets.size() == 0 ? nullptr : device_named(text(view.targets[0].name));
+  return *out != nullptr ? KPK_OK : fail(KPK_ERROR_NO_IMAGE, "%s: has no target to run dry for", view.name());
 }
 
 }  // namespace kpk

@@ -125,7 +125,7 @@ void open_driver() {
   if (g_device_count == 0) g_why_not = "no device of libamdhip64.so could be described";
 }
 
-kpk_status device_of(void *stream, const char *kernel, const Device **out) {
+kpk_status place_of(void *stream, const char *kernel, Place *out) {
   int device = 0;
   // Null, legacy and per-thread streams (hipStreamLegacy 1, hipStreamPerThread 2) are the current device's.
   const bool default_stream = reinterpret_cast<uintptr_t>(stream) <= 2;
@@ -135,11 +135,11 @@ kpk_status device_of(void *stream, const char *kernel, const Device **out) {
     return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the stream is of device %d", kernel,
                 g_device_count, device);
   }
-  *out = &g_devices[device];
+  *out = {&g_devices[device], 0};
   return KPK_OK;
 }
 
-void *no_context() { return nullptr; }
+kpk_status context_of(const Device &, const char *, uint64_t *) { return KPK_OK; }
 
 // An anonymous copy of the image: page-aligned, and in no file. Null if there is no memory.
 void *copy_image(const kpk_abi_image &image) {
@@ -149,12 +149,12 @@ void *copy_image(const kpk_abi_image &image) {
   return copy;
 }
 
-void drop_copy(Function *function) {
-  if (function->copy != nullptr) munmap(function->copy, function->copy_bytes);
-  function->copy = nullptr;
+void drop_copy(Loaded *loaded) {
+  if (loaded->copy != nullptr) munmap(loaded->copy, loaded->copy_bytes);
+  loaded->copy = nullptr;
 }
 
-hipError load_copy(const kpk_abi_image &image, Function *out) {
+hipError load_copy(const kpk_abi_image &image, Loaded *out) {
   out->copy = copy_image(image);
   out->copy_bytes = image.raw_bytes;
   if (out->copy == nullptr) return kInvalidImage;
@@ -164,19 +164,19 @@ hipError load_copy(const kpk_abi_image &image, Function *out) {
 }
 
 // With the image's device current.
-kpk_status load_here(const kpk_abi_image &image, Function *out) {
+kpk_status load_here(const kpk_abi_image &image, Loaded *out) {
   hipError code =
       g_always_copy ? load_copy(image, out) : g_api.module_load(&out->module, follow<void>(image.data));
   if (!g_always_copy && (code == kFileNotFound || code == kInvalidImage)) code = load_copy(image, out);
   if (code != kSuccess) return failed(text(image.symbol), "hipModuleLoadData", code);
-  code = g_api.module_function(&out->handle, out->module, text(image.entry));
+  code = g_api.module_function(&out->function, out->module, text(image.entry));
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
   drop_copy(out);
   return failed(text(image.symbol), "hipModuleGetFunction", code);
 }
 
-kpk_status load(const LoadRequest &request, Function *out) {
+kpk_status load(const LoadRequest &request, Loaded *out) {
   const Lock lock(g_load);
   int before = 0;
   if (const hipError code = g_api.get_device(&before)) return failed(request.kernel, "hipGetDevice", code);
@@ -189,22 +189,21 @@ kpk_status load(const LoadRequest &request, Function *out) {
   return status;
 }
 
-void unload(const Device &, const Function &function) {
+void unload(const Loaded &loaded, uint64_t, bool) {
   const Lock lock(g_load);
-  g_api.module_unload(function.module);
-  Function gone = function;
+  g_api.module_unload(loaded.module);
+  Loaded gone = loaded;
   drop_copy(&gone);
 }
 
 hipError launch_here(const LaunchRequest &request) {
-  const kpk_abi_image &image = *request.image;
-  size_t bytes = image.param_bytes;
+  const Plan &plan = *request.plan;
+  size_t bytes = plan.param_bytes;
   // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
-                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, reinterpret_cast<void *>(uintptr_t{3})};
-  return g_api.launch_kernel(request.function->handle, request.grid[0], request.grid[1], request.grid[2],
-                             image.num_warps * image.warp_size, 1, 1, image.shared_bytes, request.stream,
-                             nullptr, extra);
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
+                   &bytes, reinterpret_cast<void *>(uintptr_t{3})};
+  return g_api.launch_kernel(request.loaded->function, request.grid[0], request.grid[1], request.grid[2], plan.block,
+                             1, 1, plan.shared_bytes, request.stream, nullptr, extra);
 }
 
 // Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost
@@ -223,12 +222,12 @@ hipError launch_there(const LaunchRequest &request, hipError refused) {
 kpk_status launch(const LaunchRequest &request) {
   hipError code = launch_here(request);
   if (code == kInvalidHandle) code = launch_there(request, code);
-  return code == kSuccess ? KPK_OK : failed(text(request.image->symbol), "hipModuleLaunchKernel", code);
+  return code == kSuccess ? KPK_OK : failed(text(request.plan->image->symbol), "hipModuleLaunchKernel", code);
 }
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-const Driver kHip = {"HIP", device_of, no_context, load, unload, launch, skip};
+const Driver kHip = {"HIP", place_of, context_of, load, unload, launch, skip};
 
 }  // namespace
 

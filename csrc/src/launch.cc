@@ -28,48 +28,11 @@ kpk_status refuse_variant(const KernelView &view, const kpk_abi_overload &overlo
   return KPK_ERROR_NO_VARIANT;
 }
 
-kpk_status refuse_grid(const KernelView &view, int axis, const char *why, int64_t value, uint64_t most) {
-  return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c is %lld, %s (at most %llu)", view.name(),
-              text(view.kernel->grid_text), "xyz"[axis], static_cast<long long>(value), why,
-              static_cast<unsigned long long>(most));
-}
-
-// Fills `grid`; `*empty` if there is nothing to launch.
-kpk_status compute_grid(const KernelView &view, const kpk_abi_overload &overload,
-                        const kpk_abi_variant &variant, const kpk_abi_image &image, const Device &device,
-                        const Call &call, uint32_t *grid, bool *empty) {
-  const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
-  *empty = false;
-  for (int axis = 0; axis < 3; ++axis) {
-    int64_t value = 1;
-    if (variant.grid[axis] != 0) {
-      ExprError error;
-      value = evaluate(view.exprs + variant.grid[axis], input, &error);
-      if (error != ExprError::kNone) {
-        return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c fails: %s", view.name(),
-                    text(view.kernel->grid_text), "xyz"[axis], expr_error_text(error));
-      }
-    }
-    const uint64_t most = device.max_grid[axis];
-    if (value < 0) return refuse_grid(view, axis, "expected 0 or more", value, most);
-    if (static_cast<uint64_t>(value) > most)
-      return refuse_grid(view, axis, "more than the device takes", value, most);
-    *empty = *empty || value == 0;
-    grid[axis] = static_cast<uint32_t>(value);
-  }
-  const uint64_t block = static_cast<uint64_t>(image.num_warps) * image.warp_size;
-  if (grid[0] * block > device.max_grid_threads_x) {
-    return refuse_grid(view, 0, "more threads than the device takes", grid[0],
-                       device.max_grid_threads_x / block);
-  }
-  return KPK_OK;
-}
-
-kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, const kpk_arg *args,
+kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, void *stream, const kpk_arg *args,
                      uint32_t count, uint64_t signature) {
   const KernelView &view = state.view;
-  uint32_t index = state.overload.load(std::memory_order_relaxed);
-  const uint32_t looked_first = index;
+  const uint32_t looked_first = state.overload.load(std::memory_order_relaxed);
+  uint32_t index = looked_first;
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
 
@@ -84,27 +47,45 @@ kpk_status launch_on(KernelState &state, DeviceState &device, void *stream, cons
   const Candidate *last = device.candidates + device.first_candidate[index + 1];
   const uint32_t chosen = select(view, overload, first, last, call);
   if (chosen == kNoVariant) return refuse_variant(view, overload, device, call);
-  const kpk_abi_variant &variant = view.variants[chosen];
-  const kpk_abi_image &image = view.images[device.images[chosen]];
-
-  uint32_t grid[3];
-  bool empty;
-  if (const kpk_status status =
-          compute_grid(view, overload, variant, image, *device.device, call, grid, &empty)) {
-    return status;
-  }
-  if (empty) return device.device->driver->skip(*device.device, view.name());
 
   const Function *function = nullptr;
-  void *context = device.device->driver->context();
   if (const kpk_status status = function_of(state, device, chosen, context, &function)) return status;
+  const Plan &plan = function->plan;
+
+  LaunchRequest request{&view, device.device, &plan, &function->loaded, args, {}, stream, nullptr};
+  bool empty;
+  if (const kpk_status status = fill_grid(view, plan, overload, *device.device, call, request.grid, &empty)) {
+    return status;
+  }
+  const Driver *driver = device.device->driver;
+  if (empty) return driver->skip(*device.device, view.name());
 
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
-  auto *params = static_cast<unsigned char *>(__builtin_alloca_with_align(image.param_bytes + 1, 128 * 8));
-  pack_arguments(image, call, params);
-  const LaunchRequest request{
-      &view, device.device, &variant, &image, function, args, {grid[0], grid[1], grid[2]}, stream, params};
-  return device.device->driver->launch(request);
+  request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
+  fill_params(plan, args, request.params);
+  return driver->launch(request);
+}
+
+kpk_status place_of(const KernelView &view, const kpk_stream &stream, Place *out) {
+  if (is_dry()) {
+    out->context = 0;
+    return dry_device(view, &out->device);
+  }
+  const Driver *driver = nullptr;
+  if (const kpk_status status = driver_of(stream, view.name(), &driver)) return status;
+  return driver->place_of(stream.handle, view.name(), out);
+}
+
+kpk_status device_to_bind(const KernelView &view, kpk_device device, Place *out) {
+  out->context = 0;
+  if (is_dry()) return dry_device(view, &out->device);
+  const bool hip = device.vendor == KPK_VENDOR_HIP;
+  out->device = hip ? hip_device(device.ordinal) : cuda_device(device.ordinal);
+  if (out->device == nullptr) {
+    return fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected one of %d %s devices, got ordinal %d", view.name(),
+                kpk_device_count(device.vendor), hip ? "HIP" : "CUDA", device.ordinal);
+  }
+  return out->device->driver->context_of(*out->device, view.name(), &out->context);
 }
 
 }  // namespace
@@ -116,53 +97,36 @@ kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg
                       uint64_t signature) {
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
-  const char *name = state->view.name();
-
-  kpk_status status = KPK_OK;
-  const kpk::Device *device = kpk::dry_device(&state->view, &status);
-  if (status != KPK_OK) return status;
-  if (device == nullptr) {
-    const kpk::Driver *driver = nullptr;
-    if (const kpk_status failed = kpk::driver_of(stream, name, &driver)) return failed;
-    if (const kpk_status failed = driver->device_of(stream.handle, name, &device)) return failed;
-  }
+  kpk::Place place;
+  if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
   kpk::DeviceState *on = nullptr;
-  if (const kpk_status failed = kpk::device_state(*state, *device, &on)) return failed;
+  if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
   if (signature == 0) signature = kpk_signature(args, count);
-  return kpk::launch_on(*state, *on, stream.handle, args, count, signature);
+  return kpk::launch_on(*state, *on, place.context, stream.handle, args, count, signature);
 }
 
 kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out) {
   *out = kpk_bound{};
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
-  kpk_status status = KPK_OK;
-  const kpk::Device *found = kpk::dry_device(&state->view, &status);
-  if (status != KPK_OK) return status;
-  if (found == nullptr) {
-    found =
-        device.vendor == KPK_VENDOR_HIP ? kpk::hip_device(device.ordinal) : kpk::cuda_device(device.ordinal);
-  }
-  if (found == nullptr) {
-    return kpk::fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected one of %d %s devices, got ordinal %d",
-                     state->view.name(), kpk_device_count(device.vendor),
-                     device.vendor == KPK_VENDOR_HIP ? "HIP" : "CUDA", device.ordinal);
-  }
+  kpk::Place place;
+  if (const kpk_status status = kpk::device_to_bind(state->view, device, &place)) return status;
   kpk::DeviceState *on = nullptr;
-  if (const kpk_status failed = kpk::device_state(*state, *found, &on)) return failed;
-  *out = {kernel, on, {found->vendor, found->ordinal}};
+  if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
+  *out = {kernel, on, place.context, {place.device->vendor, place.device->ordinal}};
   return KPK_OK;
 }
 
 kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
-  if (bound->state == nullptr)
-    return kpk::fail(KPK_ERROR_ARGUMENT, "launch: the kernel was never bound: kpk_bind failed");
+  if (bound->state == nullptr) {
+    return kpk::fail(KPK_ERROR_ARGUMENT, "launch: expected a bound kernel, got one whose kpk_bind failed");
+  }
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*bound->kernel, &state)) return status;
   if (signature == 0) signature = kpk_signature(args, count);
-  return kpk::launch_on(*state, *static_cast<kpk::DeviceState *>(bound->state), stream, args, count,
-                        signature);
+  auto &on = *static_cast<kpk::DeviceState *>(bound->state);
+  return kpk::launch_on(*state, on, bound->context, stream, args, count, signature);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

@@ -10,22 +10,12 @@
 namespace kpk {
 namespace {
 
-struct Slot {
-  std::atomic<KernelState *> state;
-};
-static_assert(sizeof(Slot) <= KPK_STATE_BYTES, "the state slot of the ABI is too small");
-
 Mutex g_mutex;  // guards the making of states and the `loading` flags; never held across a driver call
 pthread_cond_t g_loaded = PTHREAD_COND_INITIALIZER;
 
 template <class T>
 T *zeroed(size_t count) {
   return static_cast<T *>(std::calloc(count == 0 ? 1 : count, sizeof(T)));
-}
-
-Slot &slot_of(const kpk_kernel &kernel) {
-  // The descriptor is read-only, its slot is not: the reference leads to another section.
-  return *const_cast<Slot *>(follow<Slot>(kernel.state));
 }
 
 kpk_status check_format(const kpk_kernel &kernel) {
@@ -39,7 +29,7 @@ kpk_status check_format(const kpk_kernel &kernel) {
                 "%s: needs feature bits 0x%x that this runtime does not know: use a newer one",
                 text(kernel.name), kernel.must_understand);
   }
-  if (kernel.size < sizeof(kpk_kernel) || kernel.state_bytes < sizeof(Slot)) {
+  if (kernel.size < sizeof(kpk_kernel) || kernel.state_bytes < sizeof(StateSlot)) {
     return fail(KPK_ERROR_FORMAT, "%s: expected a descriptor of %zu bytes at least, got %u",
                 text(kernel.name), sizeof(kpk_kernel), kernel.size);
   }
@@ -74,7 +64,7 @@ kpk_status out_of_memory(const char *kernel) {
   return fail(KPK_ERROR_MEMORY, "%s: out of host memory at first use", kernel);
 }
 
-KernelState *make_state(const kpk_kernel &kernel) {
+KernelState *new_kernel_state(const kpk_kernel &kernel) {
   const KernelView view(kernel);
   KernelState *state = zeroed<KernelState>(1);
   if (state == nullptr) return nullptr;
@@ -108,7 +98,7 @@ void find_candidates(const KernelView &view, DeviceState *device) {
   device->first_candidate[view.overloads.size()] = count;
 }
 
-DeviceState *make_device_state(const KernelView &view, const Device &on) {
+DeviceState *new_device_state(const KernelView &view, const Device &on) {
   DeviceState *device = zeroed<DeviceState>(1);
   if (device == nullptr) return nullptr;
   const uint32_t count = view.variants.size();
@@ -125,11 +115,6 @@ DeviceState *make_device_state(const KernelView &view, const Device &on) {
   for (uint32_t v = 0; v < count; ++v) device->images[v] = best_image(view, view.variants[v], on);
   find_candidates(view, device);
   return device;
-}
-
-const Function *find(const Function *first, const void *context) {
-  while (first != nullptr && first->context != nullptr && first->context != context) first = first->next;
-  return first;
 }
 
 // What an image asks for and this runtime, or the device, does not have.
@@ -161,65 +146,88 @@ kpk_status check_needs(const LoadRequest &request) {
   return KPK_OK;
 }
 
-kpk_status load(const KernelView &view, const Device &device, uint32_t image, Function *out) {
+kpk_status load(const KernelView &view, const Device &device, uint32_t image, const Loaded *other, Loaded *out) {
   const kpk_abi_image &chosen = view.images[image];
-  const LoadRequest request{view.name(), &device, &chosen, &view.target(chosen)};
+  const LoadRequest request{view.name(), &device, &chosen, other};
   if (const kpk_status status = check_needs(request)) return status;
   return device.driver->load(request, out);
 }
 
+// A function for `context`, in front of `others`: the same image in other contexts.
+kpk_status new_function(const KernelView &view, const DeviceState &device, uint32_t variant, uint64_t context,
+                        const Function *others, Function **out) {
+  Function *made = zeroed<Function>(1);
+  if (made == nullptr) return out_of_memory(view.name());
+  const uint32_t image = device.images[variant];
+  kpk_status status = prepare(view, variant, image, &made->plan);
+  const Loaded *other = others == nullptr ? nullptr : &others->loaded;
+  if (status == KPK_OK) status = load(view, *device.device, image, other, &made->loaded);
+  if (status != KPK_OK) {
+    discard(&made->plan);
+    std::free(made);
+    return status;
+  }
+  made->context = context;
+  made->next = others;
+  *out = made;
+  return KPK_OK;
+}
+
+// Unloads a function, frees it, and returns the one behind it.
+const Function *free_function(const Device &device, const Function *function) {
+  const Function *next = function->next;
+  const bool last = next == nullptr || next->loaded.module != function->loaded.module;
+  device.driver->unload(function->loaded, function->context, last);
+  auto *gone = const_cast<Function *>(function);
+  discard(&gone->plan);
+  std::free(gone);
+  return next;
+}
+
 }  // namespace
 
-kpk_status kernel_state(const kpk_kernel &kernel, KernelState **out) {
-  Slot &slot = slot_of(kernel);
-  *out = slot.state.load(std::memory_order_acquire);
-  if (*out != nullptr) return KPK_OK;
+kpk_status make_kernel_state(const kpk_kernel &kernel, KernelState **out) {
   if (const kpk_status status = check_format(kernel)) return status;
   if (const kpk_status status = check_expressions(KernelView(kernel))) return status;
+  StateSlot &slot = slot_of(kernel);
   const Lock lock(g_mutex);
   *out = slot.state.load(std::memory_order_relaxed);
   if (*out != nullptr) return KPK_OK;
-  *out = make_state(kernel);
+  *out = new_kernel_state(kernel);
   if (*out == nullptr) return out_of_memory(text(kernel.name));
   slot.state.store(*out, std::memory_order_release);
   return KPK_OK;
 }
 
-kpk_status device_state(KernelState &state, const Device &device, DeviceState **out) {
+kpk_status make_device_state(KernelState &state, const Device &device, DeviceState **out) {
   std::atomic<DeviceState *> &slot = state.devices[device.slot];
-  *out = slot.load(std::memory_order_acquire);
-  if (*out != nullptr) return KPK_OK;
   const Lock lock(g_mutex);
   *out = slot.load(std::memory_order_relaxed);
   if (*out != nullptr) return KPK_OK;
-  *out = make_device_state(state.view, device);
+  *out = new_device_state(state.view, device);
   if (*out == nullptr) return out_of_memory(state.view.name());
   slot.store(*out, std::memory_order_release);
   return KPK_OK;
 }
 
-kpk_status function_of(KernelState &state, DeviceState &device, uint32_t variant, void *context,
-                       const Function **out) {
+kpk_status load_function(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+                         const Function **out) {
   std::atomic<const Function *> &slot = device.functions[variant];
-  *out = find(slot.load(std::memory_order_acquire), context);
-  if (*out != nullptr) return KPK_OK;
+  const Function *others = nullptr;
   {
     const Lock lock(g_mutex);
     while (device.loading[variant]) pthread_cond_wait(&g_loaded, &g_mutex.native);
-    *out = find(slot.load(std::memory_order_relaxed), context);
+    others = slot.load(std::memory_order_relaxed);
+    *out = find_function(others, context);
     if (*out != nullptr) return KPK_OK;
     device.loading[variant] = true;
   }
-  Function *made = zeroed<Function>(1);
-  kpk_status status = made == nullptr ? out_of_memory(state.view.name())
-                                      : load(state.view, *device.device, device.images[variant], made);
+  Function *made = nullptr;
+  const kpk_status status = new_function(state.view, device, variant, context, others, &made);
   const Lock lock(g_mutex);
   if (status == KPK_OK) {
-    made->next = slot.load(std::memory_order_relaxed);
     slot.store(made, std::memory_order_release);
     *out = made;
-  } else {
-    std::free(made);
   }
   device.loading[variant] = false;
   pthread_cond_broadcast(&g_loaded);
@@ -233,12 +241,7 @@ void forget(const kpk_kernel &kernel) {
     DeviceState *device = slot.load();
     if (device == nullptr) continue;
     for (uint32_t v = 0; v < state->view.variants.size(); ++v) {
-      for (const Function *f = device->functions[v].load(); f != nullptr;) {
-        const Function *next = f->next;
-        device->device->driver->unload(*device->device, *f);
-        std::free(const_cast<Function *>(f));
-        f = next;
-      }
+      for (const Function *f = device->functions[v].load(); f != nullptr;) f = free_function(*device->device, f);
     }
     free_device_state(device);
   }

@@ -9,10 +9,19 @@
 #include "call.h"
 #include "device.h"
 #include "driver.h"
+#include "plan.h"
 #include "select.h"
 #include "view.h"
 
 namespace kpk {
+
+// One loaded image in one context, with all that launching it takes.
+struct Function {
+  Plan plan;
+  Loaded loaded;
+  uint64_t context;      // 0: any context of the device
+  const Function *next;  // the same image in another context
+};
 
 struct DeviceState {
   const Device *device;
@@ -30,15 +39,46 @@ struct KernelState {
   std::atomic<DeviceState *> devices[kMaxDeviceSlots];
 };
 
-// The state of `kernel`, made if this is its first use. KPK_ERROR_FORMAT if this runtime cannot read it.
-kpk_status kernel_state(const kpk_kernel &kernel, KernelState **out);
-kpk_status device_state(KernelState &state, const Device &device, DeviceState **out);
+struct StateSlot {
+  std::atomic<KernelState *> state;
+};
+static_assert(sizeof(StateSlot) <= KPK_STATE_BYTES, "the state slot of the ABI is too small");
 
-// The function of `variant`, loaded if need be; many threads may ask at once and one of them loads. No
-// lock is held while the driver works.
-kpk_status function_of(KernelState &state, DeviceState &device, uint32_t variant, void *context,
-                       const Function **out);
+inline StateSlot &slot_of(const kpk_kernel &kernel) {
+  // The descriptor is read-only, its slot is not: the reference leads to another section.
+  return *const_cast<StateSlot *>(follow<StateSlot>(kernel.state));
+}
 
+// Made at first use. KPK_ERROR_FORMAT for a kernel that this runtime cannot read.
+kpk_status make_kernel_state(const kpk_kernel &kernel, KernelState **out);
+kpk_status make_device_state(KernelState &state, const Device &device, DeviceState **out);
+// Loads an image; many threads may ask at once and one of them loads. No lock is held while the driver works.
+kpk_status load_function(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+                         const Function **out);
+
+inline kpk_status kernel_state(const kpk_kernel &kernel, KernelState **out) {
+  *out = slot_of(kernel).state.load(std::memory_order_acquire);
+  return *out != nullptr ? KPK_OK : make_kernel_state(kernel, out);
+}
+
+inline kpk_status device_state(KernelState &state, const Device &device, DeviceState **out) {
+  *out = state.devices[device.slot].load(std::memory_order_acquire);
+  return *out != nullptr ? KPK_OK : make_device_state(state, device, out);
+}
+
+// The function of a list that may be launched in `context`, or null.
+inline const Function *find_function(const Function *first, uint64_t context) {
+  while (first != nullptr && first->context != 0 && first->context != context) first = first->next;
+  return first;
+}
+
+inline kpk_status function_of(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+                              const Function **out) {
+  *out = find_function(device.functions[variant].load(std::memory_order_acquire), context);
+  return *out != nullptr ? KPK_OK : load_function(state, device, variant, context, out);
+}
+
+// Unloads and frees all that was made for the kernel.
 void forget(const kpk_kernel &kernel);
 
 }  // namespace kpk

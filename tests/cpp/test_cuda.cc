@@ -160,12 +160,18 @@ TEST(an_image_is_loaded_once_for_a_device) {
   finish();
 }
 
+// Calls that ask where the thread is.
+uint64_t queries() {
+  return cuda.calls("cuCtxGetDevice") + cuda.calls("cuCtxGetCurrent") + cuda.calls("cuStreamGetCtx") +
+         (old_driver ? 0 : cuda.calls("cuCtxGetId"));
+}
+
 TEST(a_launch_asks_the_driver_once) {
   start();
   CHECK(tk::nothing(nullptr));
-  const uint64_t before = cuda.calls("cuCtxGetDevice");
+  const uint64_t before = queries();
   CHECK(tk::nothing(nullptr));
-  EXPECT_EQ(cuda.calls("cuCtxGetDevice") - before, uint64_t{1});
+  EXPECT_EQ(queries() - before, uint64_t{old_driver ? 2u : 1u});
   finish();
 }
 
@@ -174,11 +180,22 @@ TEST(a_bound_launch_asks_the_driver_nothing) {
   const kpack::Bound bound = tk::scale.bind(kpack::cuda_device(0));
   CHECK(bound.status());
   CHECK(bound(nullptr, device(0x1000), device(0x2000), 2.5, 7, 5000));
-  const uint64_t before = cuda.calls("cuCtxGetDevice");
+  const uint64_t before = queries();
   CHECK(bound(nullptr, device(0x1000), device(0x2000), 2.5, 7, 5000));
-  EXPECT_EQ(cuda.calls("cuCtxGetDevice") - before, uint64_t{0});
+  EXPECT_EQ(queries() - before, uint64_t{0});
   EXPECT_EQ(tk::scale.bind(kpack::cuda_device(2)).status().code(), KPK_ERROR_NO_DEVICE);
   CHECK(says("expected one of 2 CUDA devices, got ordinal 2"));
+  finish();
+}
+
+TEST(a_kernel_is_bound_to_the_primary_context_of_another_device) {
+  start();
+  const kpack::Bound bound = tk::nothing.bind(kpack::cuda_device(1));
+  CHECK(bound.status());
+  set_device(1);
+  CHECK(bound(nullptr));
+  EXPECT_EQ(last_launch().device, 1);
+  EXPECT_EQ(std::string(last_launch().function), std::string("nothing_w4"));
   finish();
 }
 
@@ -288,7 +305,7 @@ TEST(a_failed_load_is_reported_and_tried_again) {
 TEST(a_failed_launch_is_reported) {
   start();
   CHECK(tk::nothing(nullptr));
-  cuda.fail("cuLaunchKernel", kOutOfMemory, 0, 1);
+  cuda.fail("cuLaunchKernelEx", kOutOfMemory, 0, 1);
   EXPECT_EQ(tk::nothing(nullptr).code(), KPK_ERROR_DRIVER);
   EXPECT_EQ(kpk_driver_code(), kOutOfMemory);
   CHECK(says("cuLaunchKernel"));

@@ -269,6 +269,16 @@ FAKE_API int cuCtxGetDevice(int *device) {
   return kOk;
 }
 
+FAKE_API_NEW int cuCtxGetId(void *handle, unsigned long long *id) {
+  ENTER(cuCtxGetId);
+  if (id == nullptr) return kInvalidValue;
+  auto *context = static_cast<Context *>(handle);
+  if (context == nullptr) TRY(current_context(&context));
+  if (context->life.load() != Life::kAlive) return kInvalidContext;
+  *id = context->id;
+  return kOk;
+}
+
 FAKE_API int cuCtxPushCurrent_v2(void *handle) {
   ENTER(cuCtxPushCurrent_v2);
   ContextStack &stack = context_stack();

@@ -17,6 +17,7 @@
   X(cuCtxGetCurrent, 4000)                    \
   X(cuCtxSetCurrent, 4000)                    \
   X(cuCtxGetDevice, 2000)                     \
+  X(cuCtxGetId, 12000)                        \
   X(cuCtxPushCurrent_v2, 4000)                \
   X(cuCtxPopCurrent_v2, 4000)                 \
   X(cuCtxCreate_v2, 3020)                     \

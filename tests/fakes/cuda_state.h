@@ -24,9 +24,15 @@ constexpr uint32_t kSharedWithoutOptIn = 49152;
 
 struct Context {
   std::atomic<Life> life{Life::kAlive};
+  uint64_t id = next_id();  // never given again, unlike an address
   int device = 0;
   bool primary = false;
   unsigned retained = 0;  // of a primary context: alive while not 0
+
+  static uint64_t next_id() {
+    static std::atomic<uint64_t> last{0};
+    return ++last;
+  }
 };
 
 struct Stream {

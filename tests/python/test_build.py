@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import kpack
-from kpack.build import VERSION, find_kernels
+from kpack.build import VERSION
+from kpack.find import find_kernels
 from kpack.objfile.archive import read_archive
 
 ROOT = Path(__file__).parents[2]

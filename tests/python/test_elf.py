@@ -19,10 +19,12 @@ from tools import need, run
 
 from kpack.errors import FormatError, PackError, SpecError
 from kpack.naming import check_kernel_name, check_pack_name
-from kpack.objfile import abi, elf, encode
+from kpack.objfile import abi, elf, encode, relocatable
 from kpack.objfile.archive import Member
-from kpack.objfile.elf import Section, Symbol, find_host, read_elf, write_relocatable
+from kpack.objfile.elf import read_elf
 from kpack.objfile.encode import encode_index, encode_kernel
+from kpack.objfile.host import find_host
+from kpack.objfile.relocatable import Section, Symbol, write_relocatable
 
 SAMPLES = Path(__file__).parents[1] / "samples"  # what Triton 3.9 makes of a softmax for sm_80 and gfx90a
 X86_64, AARCH64 = find_host("x86_64"), find_host("aarch64")
@@ -459,11 +461,11 @@ def test_holes_leave_their_variant_out() -> None:
 
 def test_an_object_that_does_not_read_back_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What LIEF gets wrong it does not say: so `write_relocatable` looks."""
-    add = elf._add_symbol
+    add = relocatable._add_symbol
 
     def misplace(binary: Any, wanted: Symbol, section: int) -> Any:
         return add(binary, replace(wanted, size=wanted.size + 1), section)
 
-    monkeypatch.setattr(elf, "_add_symbol", misplace)
+    monkeypatch.setattr(relocatable, "_add_symbol", misplace)
     with pytest.raises(PackError, match="symbols do not read back as written"):
         kernel()

@@ -31,9 +31,12 @@ from tools import need, run
 from kpack.errors import FormatError
 from kpack.objfile import abi
 from kpack.objfile.archive import Member, write_archive
-from kpack.objfile.elf import Section, find_host, read_elf, write_relocatable
+from kpack.objfile.elf import read_elf
 from kpack.objfile.encode import encode_index, encode_kernel
-from kpack.objfile.listing import Dtype, HoleListing, KernelListing, PackListing, read_pack
+from kpack.objfile.host import find_host
+from kpack.objfile.listing import Dtype, HoleListing, KernelListing, PackListing
+from kpack.objfile.reading import read_pack
+from kpack.objfile.relocatable import Section, write_relocatable
 from kpack.spec import Overload
 
 X86_64 = find_host("x86_64")

@@ -79,11 +79,13 @@ typedef struct kpk_device {
 KPK_API kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args,
                               uint32_t count, uint64_t signature);
 
-/* A kernel bound to a device: launching it asks the driver nothing. The caller sees to it that the
- * device's context is current in the thread, as for a bare driver launch. */
+/* A kernel bound to a device, and with CUDA to one of its contexts: the current one when kpk_bind is called,
+ * if it is the device's, otherwise the primary one. Launching it asks the driver nothing: the caller sees to
+ * it that this context is current in the thread, as for a bare driver launch. Not valid after kpk_unload. */
 typedef struct kpk_bound {
   const kpk_kernel *kernel;
   void *state;
+  uint64_t context;
   kpk_device device;
 } kpk_bound;
 KPK_API kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out);

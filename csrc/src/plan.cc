@@ -1,0 +1,121 @@
+#include "plan.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "expr.h"
+#include "message.h"
+#include "types.h"
+
+namespace kpk {
+namespace {
+
+Axis read_axis(const KernelView &view, uint32_t at) {
+  Axis axis = {Axis::kConstant, 0, 1, nullptr};
+  if (at == 0) return axis;
+  const uint8_t *code = view.exprs + at;
+  if (code[0] == KPK_OP_PARAM && code[3] == KPK_OP_END) {
+    axis.kind = Axis::kArgument;
+    std::memcpy(&axis.argument, code + 1, sizeof axis.argument);
+  } else if (code[0] == KPK_OP_I8 && code[2] == KPK_OP_END) {
+    axis.constant = static_cast<int8_t>(code[1]);
+  } else {
+    axis.kind = Axis::kProgram;
+    axis.program = code;
+  }
+  return axis;
+}
+
+Store read_store(const kpk_abi_slot &slot) {
+  const Store::Kind kind = slot.source != KPK_SLOT_ARGUMENT ? Store::kZero
+                           : is_float(slot.type)            ? Store::kFloat
+                                                            : Store::kBytes;
+  return {kind, slot.type, slot.index, static_cast<uint16_t>(slot.offset), static_cast<uint16_t>(slot.size)};
+}
+
+// Hosts are little-endian: the low bytes come first.
+void store(unsigned char *at, uint64_t bits, uint16_t size) {
+  switch (size) {
+    case 8: std::memcpy(at, &bits, 8); break;
+    case 4: std::memcpy(at, &bits, 4); break;
+    case 2: std::memcpy(at, &bits, 2); break;
+    default: *at = static_cast<unsigned char>(bits); break;
+  }
+}
+
+[[gnu::cold]] kpk_status refuse(const KernelView &view, int axis, const char *why, int64_t value, uint64_t most) {
+  return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c is %lld, %s (at most %llu)", view.name(),
+              text(view.kernel->grid_text), "xyz"[axis], static_cast<long long>(value), why,
+              static_cast<unsigned long long>(most));
+}
+
+[[gnu::cold]] kpk_status refuse_program(const KernelView &view, int axis, ExprError error) {
+  return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c fails: %s", view.name(), text(view.kernel->grid_text),
+              "xyz"[axis], expr_error_text(error));
+}
+
+}  // namespace
+
+kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Plan *out) {
+  const kpk_abi_variant &v = view.variants[variant];
+  const kpk_abi_image &chosen = view.images[image];
+  const Table<kpk_abi_slot> layout(chosen.layout);
+  if (chosen.param_bytes > UINT16_MAX) {
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: expected a parameter block of at most %d bytes, got %u",
+                text(chosen.symbol), UINT16_MAX, chosen.param_bytes);
+  }
+  auto *stores = static_cast<Store *>(std::calloc(layout.size() + size_t{1}, sizeof(Store)));
+  if (stores == nullptr) return fail(KPK_ERROR_MEMORY, "%s: out of host memory at first use", view.name());
+  for (uint32_t i = 0; i < layout.size(); ++i) stores[i] = read_store(layout[i]);
+  *out = {&v,
+          &chosen,
+          chosen.num_warps * chosen.warp_size,
+          chosen.shared_bytes,
+          chosen.param_bytes,
+          layout.size(),
+          {read_axis(view, v.grid[0]), read_axis(view, v.grid[1]), read_axis(view, v.grid[2])},
+          stores};
+  return KPK_OK;
+}
+
+void discard(Plan *plan) {
+  std::free(plan->stores);
+  plan->stores = nullptr;
+}
+
+kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
+                     const Device &device, const Call &call, uint32_t *grid, bool *empty) {
+  *empty = false;
+  for (int axis = 0; axis < 3; ++axis) {
+    const Axis &rule = plan.grid[axis];
+    int64_t value = rule.constant;
+    if (rule.kind == Axis::kArgument) {
+      value = static_cast<int64_t>(call.args[rule.argument].bits);
+    } else if (rule.kind == Axis::kProgram) {
+      ExprError error;
+      value = evaluate(rule.program, {call.args, view.types(overload), follow<kpk_value>(plan.variant->constexprs)},
+                       &error);
+      if (error != ExprError::kNone) return refuse_program(view, axis, error);
+    }
+    const uint64_t most = device.max_grid[axis];
+    if (value < 0) return refuse(view, axis, "expected 0 or more", value, most);
+    if (static_cast<uint64_t>(value) > most) return refuse(view, axis, "more than the device takes", value, most);
+    *empty |= value == 0;
+    grid[axis] = static_cast<uint32_t>(value);
+  }
+  if (static_cast<uint64_t>(grid[0]) * plan.block > device.max_grid_threads_x) {
+    return refuse(view, 0, "more threads than the device takes", grid[0], device.max_grid_threads_x / plan.block);
+  }
+  return KPK_OK;
+}
+
+void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block) {
+  for (const Store *at = plan.stores, *end = at + plan.store_count; at != end; ++at) {
+    uint64_t bits = 0;
+    if (at->kind != Store::kZero) bits = args[at->argument].bits;
+    if (at->kind == Store::kFloat) bits = float_bits(at->type, number(args[at->argument]));
+    store(block + at->offset, bits, at->size);
+  }
+}
+
+}  // namespace kpk

@@ -1,0 +1,58 @@
+// A launch, prepared: what a variant and its image say of grid and parameter block, decoded once when the
+// image is loaded, so that a launch reads a few dozen bytes in order. Pure.
+#pragma once
+
+#include <kpack/kpack.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "call.h"
+#include "device.h"
+#include "view.h"
+
+namespace kpk {
+
+// One axis of the grid. Most are a constant or one argument; the rest are programs.
+struct Axis {
+  enum Kind : uint8_t { kConstant, kArgument, kProgram };
+  Kind kind;
+  uint16_t argument;
+  int64_t constant;
+  const uint8_t *program;
+};
+
+// One value of the parameter block: from where, how it converts, to where.
+struct Store {
+  enum Kind : uint8_t { kZero, kBytes, kFloat };
+  Kind kind;
+  uint8_t type;  // of kFloat
+  uint16_t argument;
+  uint16_t offset;
+  uint16_t size;
+};
+
+struct Plan {
+  const kpk_abi_variant *variant;
+  const kpk_abi_image *image;
+  uint32_t block;  // threads
+  uint32_t shared_bytes;
+  uint32_t param_bytes;
+  uint32_t store_count;
+  Axis grid[3];
+  Store *stores;
+};
+
+// KPK_ERROR_MEMORY, or KPK_ERROR_UNSUPPORTED for a parameter block past the 64 KiB that drivers take.
+kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Plan *out);
+void discard(Plan *plan);
+
+// Fills `grid` for a call. KPK_ERROR_GRID if an expression fails or the device does not take it; `*empty`
+// if there is nothing to launch.
+kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload, const Device &device,
+                     const Call &call, uint32_t *grid, bool *empty);
+
+// Fills `block` (plan.param_bytes): arguments, and zeros for hidden parameters.
+void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block);
+
+}  // namespace kpk

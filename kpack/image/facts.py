@@ -1,0 +1,34 @@
+"""What code of any format says of itself, and how C lays parameters out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+__all__ = ["Facts", "natural"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the code says of itself. `params`: offset and size of each, bytes, in order."""
+
+    params: tuple[tuple[int, int], ...]
+    param_bytes: int
+    max_threads: int
+    registers: int = 0
+    spill_bytes: int = 0
+    local_bytes: int = 0
+    static_shared_bytes: int = 0
+    warp_size: int = 32
+    least_driver: int = 0
+    ptx_version: int = 0
+    elf_flags: int = 0
+
+
+def natural(values: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Offset and size of values in a row, given the size and alignment of each."""
+    end = 0
+    for size, align in values:
+        offset = -(-end // align) * align
+        yield offset, size
+        end = offset + size

@@ -1,0 +1,71 @@
+"""PTX: NVIDIA's assembly text, which the driver compiles. The entry's declaration says what a launch needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kpack.errors import FormatError
+from kpack.image.facts import Facts, natural
+
+__all__ = ["read_ptx"]
+
+# The driver that came with the first CUDA to know a PTX version; 7.5 and older do not occur.
+_PTX_DRIVERS = {
+    76: 11060,
+    77: 11070,
+    78: 11080,
+    80: 12000,
+    81: 12010,
+    82: 12020,
+    83: 12030,
+    84: 12040,
+    85: 12050,
+    86: 12070,
+    87: 12080,
+    88: 12090,
+}
+_PTX_ENTRY = r"\.entry\s+{}\s*\((?P<params>[^)]*)\)(?P<directives>[^{{]*)\{{"
+_PTX_PARAM = re.compile(
+    r"\.param\b(?P<attributes>[^,]*?)\s(?P<name>[\w$%]+)(?:\[(?P<count>\d+)\])?\s*(?:,|$)"
+)
+_PTX_TYPE = re.compile(r"\.[busf](8|16|32|64)\b")
+
+
+def read_ptx(code: bytes, entry: str) -> Facts:
+    if not code.endswith(b"\0"):
+        raise FormatError(f"{entry}: expected PTX text with a NUL at its end, as drivers read it, got none")
+    text = code[:-1].decode(errors="replace")
+    version = re.search(r"^\.version\s+(\d+)\.(\d+)", text, re.MULTILINE)
+    function = re.search(_PTX_ENTRY.format(re.escape(entry)), text)
+    if version is None or function is None:
+        raise FormatError(f"{entry}: expected PTX text with .version and this entry, got {text[:60]!r}")
+    params = tuple(natural(_ptx_values(function["params"])))
+    threads = re.search(r"\.(?:req|max)ntid\s+([\d,\s]+)", function["directives"])
+    number = 10 * int(version[1]) + int(version[2])
+    return Facts(
+        params=params,
+        param_bytes=max((offset + size for offset, size in params), default=0),
+        max_threads=_product(threads[1]) if threads else 0,
+        # From 9.0 on, PTX and CUDA are counted together: 9.1 came with CUDA 13.1.
+        least_driver=_PTX_DRIVERS.get(number, 13000 + 10 * (number - 90) if number >= 90 else 0),
+        ptx_version=number,
+    )
+
+
+def _ptx_values(params: str) -> Iterator[tuple[int, int]]:
+    """Size and alignment of each parameter, bytes; LLVM writes a half as two aligned bytes."""
+    for match in _PTX_PARAM.finditer(params.strip()):
+        type_ = _PTX_TYPE.search(match["attributes"])
+        align = re.search(r"\.align (\d+)", match["attributes"]) if match["count"] else None
+        if type_ is None:
+            raise FormatError(f"PTX parameter: expected a type of known size, got {match[0].strip()!r}")
+        size = int(type_[1]) // 8
+        yield size * int(match["count"] or 1), int(align[1]) if align else size
+
+
+def _product(numbers: str) -> int:
+    result = 1
+    for number in numbers.split(","):
+        result *= int(number)
+    return result

@@ -1,0 +1,97 @@
+"""From what was compiled to its image: the code's own facts, cross-checked with what the compiler says.
+
+A launcher that passes one argument too few reads, or lets the GPU read, memory that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kpack.errors import FormatError
+from kpack.image.cubin import read_cubin
+from kpack.image.facts import Facts, natural
+from kpack.image.hsaco import read_hsaco
+from kpack.image.image import Compiled, Image, Slot
+from kpack.image.ptx import read_ptx
+from kpack.objfile import abi
+
+__all__ = ["read_image"]
+
+POINTER_BYTES = 8
+
+
+def read_image(compiled: Compiled) -> Image:
+    """The image of what was compiled. Raises FormatError where code and compiler do not say the same."""
+    readers = {abi.IMAGE_CUBIN: read_cubin, abi.IMAGE_PTX: read_ptx, abi.IMAGE_HSACO: read_hsaco}
+    facts = readers[compiled.target.kind](compiled.code, compiled.entry)
+    layout = _layout(compiled)
+    _cross_check(compiled, facts, layout)
+    return Image(
+        target=compiled.target,
+        entry=compiled.entry,
+        code=compiled.code,
+        num_warps=compiled.num_warps,
+        warp_size=compiled.warp_size,
+        cluster=compiled.cluster,
+        shared_bytes=compiled.shared_bytes,
+        static_shared_bytes=facts.static_shared_bytes,
+        registers=facts.registers,
+        spill_bytes=facts.spill_bytes,
+        local_bytes=facts.local_bytes,
+        max_threads=facts.max_threads,
+        param_bytes=facts.param_bytes,
+        layout=layout,
+        global_scratch_bytes=compiled.global_scratch_bytes,
+        global_scratch_align=compiled.global_scratch_align,
+        profile_scratch_bytes=compiled.profile_scratch_bytes,
+        profile_scratch_align=compiled.profile_scratch_align,
+        flags=compiled.flags,
+        convention=compiled.convention,
+        least_driver=facts.least_driver,
+        ptx_version=facts.ptx_version,
+        elf_flags=facts.elf_flags,
+    )
+
+
+def _layout(compiled: Compiled) -> tuple[Slot, ...]:
+    """The slots as C would lay them out: arguments in order, then the hidden pointers."""
+    values = [
+        *((abi.SLOT_ARGUMENT, code, index) for index, code in compiled.arguments),
+        *((source, abi.POINTER | abi.VOID, 0) for source in compiled.hidden),
+    ]
+    sizes = [POINTER_BYTES if code & abi.POINTER else abi.ELEMENT_BYTES[code] for _, code, _ in values]
+    return tuple(
+        Slot(source, code, index, offset, size)
+        for (source, code, index), (offset, size) in zip(
+            values, natural((size, size) for size in sizes), strict=True
+        )
+    )
+
+
+def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> None:
+    subject = f"{compiled.entry} for {compiled.target.name}"
+    expected = [(slot.offset, slot.size) for slot in layout]
+    if expected != list(facts.params):
+        raise FormatError(
+            f"{subject}: parameters (offset, size): expected {_pairs(expected)} by the signature, "
+            f"got {_pairs(facts.params)} in the code"
+        )
+    end = max((offset + size for offset, size in expected), default=0)
+    if facts.param_bytes < end:
+        raise FormatError(
+            f"{subject}: parameter block: expected {end} bytes or more, got {facts.param_bytes}"
+        )
+    if facts.warp_size != compiled.warp_size:
+        raise FormatError(
+            f"{subject}: warp size: expected {compiled.warp_size} by the compiler, got {facts.warp_size}"
+        )
+    threads = compiled.num_warps * compiled.warp_size
+    if facts.max_threads and facts.max_threads < threads:
+        raise FormatError(
+            f"{subject}: threads of a block: expected {threads} by the compiler "
+            f"({compiled.num_warps} warps of {compiled.warp_size}), got at most {facts.max_threads} in the code"
+        )
+
+
+def _pairs(params: Iterable[tuple[int, int]]) -> str:
+    return " ".join(f"({offset}, {size})" for offset, size in params) or "(none)"

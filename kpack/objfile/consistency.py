@@ -1,0 +1,97 @@
+"""Does a kernel's listing hold together: indices and runs inside their tables, and content hashes as said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kpack.errors import FormatError
+from kpack.objfile import abi, elf
+from kpack.objfile.listing import KernelListing
+from kpack.objfile.record import Object, Record
+
+__all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol"]
+
+
+def check_ranges(kernel: KernelListing) -> None:
+    for what, index, count in _indices(kernel):
+        if not 0 <= index < count:
+            raise FormatError(f"kernel {kernel.name}: {what}: expected an index below {count}, got {index}")
+    for what, first, size, count in _runs(kernel):
+        if first + size > count:
+            raise FormatError(f"kernel {kernel.name}: {what}: expected at most {count}, got {first} + {size}")
+
+
+def _indices(kernel: KernelListing) -> Iterator[tuple[str, int, int]]:
+    for variant in kernel.variants:
+        yield f"overload of {variant.name}", variant.overload, len(kernel.overloads)
+        for requirement in variant.requirements:
+            yield f"requirement of {variant.name}", requirement.param, len(kernel.params)
+    for image in kernel.images:
+        yield f"target of {image.symbol}", image.target, len(kernel.targets)
+        for slot in image.layout:
+            if slot.source == abi.SLOT_ARGUMENT:
+                yield f"argument of {image.symbol}", slot.index, len(kernel.params)
+    for hole in kernel.holes:
+        yield f"target of hole {hole.name}", hole.target, len(kernel.targets)
+        if hole.variant is not None:
+            yield f"variant of hole {hole.name}", hole.variant, len(kernel.variants)
+
+
+def _runs(kernel: KernelListing) -> Iterator[tuple[str, int, int, int]]:
+    for number, overload in enumerate(kernel.overloads):
+        yield (
+            f"variants of overload {number}",
+            overload.first_variant,
+            overload.variant_count,
+            len(kernel.variants),
+        )
+    for variant in kernel.variants:
+        yield f"images of {variant.name}", variant.first_image, variant.image_count, len(kernel.images)
+    for image in kernel.images:
+        for slot in image.layout:
+            yield f"layout of {image.symbol}", slot.offset, slot.size, image.param_bytes
+
+
+def check_content(found: Object, kernel: Record, listing: KernelListing) -> None:
+    """Compute the hashes again: of each image once, and of the whole."""
+    hashed: dict[tuple[int, int], int] = {}
+    for record, image in zip(kernel.table("images", abi.IMAGE), listing.images, strict=True):
+        key = (record.target("data").offset, image.stored_bytes)
+        if image.codec == abi.CODEC_RAW:
+            if key not in hashed:
+                hashed[key] = abi.image_hash(image.stored)
+            if hashed[key] != image.hash:
+                raise FormatError(
+                    f"image {image.symbol}: expected content with hash {image.hash:016x}, got {hashed[key]:016x}"
+                )
+    home = kernel.place.section
+    references = []
+    image_home = 0
+    for relocation in found.elf.relocations:
+        if relocation.section == home:
+            symbol = found.elf.symbols[relocation.symbol]
+            place = found.elf.sections[symbol.section] if symbol.section < len(found.elf.sections) else None
+            if place is None:
+                raise FormatError(
+                    f"kernel {listing.name}: expected references into sections, got {symbol.name}"
+                )
+            references.append((relocation.offset, place.name, symbol.value + relocation.addend))
+            image_home = symbol.section if place.type == elf.SHT_PROGBITS else image_home
+    digest = abi.kernel_digest(
+        found.elf.machine,
+        found.elf.sections[home].content,
+        found.elf.sections[image_home].view,
+        references,
+    )
+    expect_hash(f"kernel {listing.name}", listing.hash, digest)
+
+
+def expect_hash(what: str, said: int, digest: bytes) -> None:
+    found = int.from_bytes(digest[:8], "little")
+    if found != said:
+        raise FormatError(f"{what}: expected content with hash {said:016x}, got {found:016x}")
+
+
+def expected_symbol(pack: str, kernel: str) -> str:
+    """As naming.kernel_symbol, of names that a file claims and nobody has checked."""
+    return f"kpack_kernel_{pack}_{kernel}"

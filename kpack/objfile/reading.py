@@ -1,0 +1,128 @@
+"""An archive, read back: for tools that show it, and as the check that it says what was packed.
+
+The file is never trusted: every reference is followed inside bounds, every count is measured against the bytes
+that are there, and content hashes are computed again. What is wrong is a FormatError that says where.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from kpack.errors import FormatError
+from kpack.objfile import abi, archive
+from kpack.objfile.consistency import expect_hash, expected_symbol
+from kpack.objfile.decode import read_kernel
+from kpack.objfile.host import HOSTS
+from kpack.objfile.listing import KernelListing, PackListing
+from kpack.objfile.record import Object, Place, Record, expect_version
+
+__all__ = ["read_pack"]
+
+
+def read_pack(path: str | os.PathLike[str]) -> PackListing:
+    """Read an archive, or one kernel's object. Raises FormatError on anything that is not whole and ours."""
+    name = os.fspath(path)
+    objects = []
+    for member, data in _read_members(path):
+        where = f"{name}({member})" if member else name
+        objects.append(_located(where, Object, member or os.path.basename(name), data))
+    packs = [_located(name, _read_index, each) for each in objects if each.find("kpack_packs")]
+    kernels = [
+        _located(f"{name}({each.member})", read_kernel, each) for each in objects if each.kernel_symbols()
+    ]
+    return _located(name, _assemble, objects, packs, kernels)
+
+
+def _read_members(path: str | os.PathLike[str]) -> list[tuple[str, bytes]]:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+        if head == b"\x7fELF":
+            return [("", Path(path).read_bytes())]
+    except OSError as error:
+        raise FormatError(f"{os.fspath(path)}: expected a readable file, got {error.strerror}") from error
+    return archive.read_archive(path)
+
+
+T = TypeVar("T")
+
+
+def _located(where: str, read: Callable[..., T], *arguments: object) -> T:
+    """Call `read`, with `where` put before whatever it finds wrong."""
+    try:
+        return read(*arguments)
+    except FormatError as error:
+        raise FormatError(f"{where}: {error}") from None
+
+
+# ---- the index
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What an index member says: the pack, and name and symbol of each kernel."""
+
+    name: str
+    hash: int
+    machine: int
+    entries: tuple[tuple[str, str], ...]
+
+
+def _read_index(found: Object) -> _Index:
+    home = found.find("kpack_packs")
+    size = found.elf.sections[home].size
+    if size != abi.RECORD.size:
+        raise FormatError(f"kpack_packs: expected one record of {abi.RECORD.size} bytes, got {size} bytes")
+    record = found.record(abi.RECORD, Place(home, 0), "record")
+    if record.number("major") > abi.ABI_MAJOR:
+        raise FormatError(f"record: expected ABI {abi.ABI_MAJOR} or older, got {record.number('major')}")
+    pack = found.record(abi.PACK, record.target("pack"), "pack")
+    expect_version(pack)
+    entries = tuple(_read_entry(entry) for entry in pack.table("kernels", abi.ENTRY))
+    names = [name for name, _ in entries]
+    if names != sorted(set(names), key=str.encode):
+        raise FormatError(f"pack.kernels: expected them sorted, each once, got {', '.join(names)}")
+    return _Index(pack.text("name"), pack.number("hash"), found.elf.machine, entries)
+
+
+def _read_entry(entry: Record) -> tuple[str, str]:
+    symbol = entry.symbol("kernel")
+    if symbol is None:
+        raise FormatError(f"{entry.what}.kernel: expected a relocation against a kernel, got none")
+    return entry.text("name"), symbol.name
+
+
+def _assemble(
+    objects: Sequence[Object], packs: Sequence[_Index], kernels: Sequence[KernelListing]
+) -> PackListing:
+    """Check the index against the kernels that are there."""
+    if not packs and not kernels:
+        raise FormatError(f"expected an archive that kpack wrote, got none of its {len(objects)} members")
+    machines = {each.elf.machine for each in objects}
+    hosts = [host.name for host in HOSTS.values() if {host.machine} == machines]
+    if not hosts:
+        raise FormatError(f"expected objects of one of {', '.join(HOSTS)}, got e_machine {machines}")
+    if not packs and len(kernels) == len(objects) == 1:
+        return PackListing(kernels[0].pack, 0, hosts[0], tuple(kernels))
+    if len(packs) != 1:
+        raise FormatError(f"expected one index member, got {len(packs)}")
+    index, by_name = packs[0], {kernel.name: kernel for kernel in kernels}
+    listed = [name for name, _ in index.entries]
+    if sorted(by_name) != listed or len(by_name) != len(kernels):
+        raise FormatError(
+            f"pack {index.name}: expected the kernels {', '.join(listed)}, "
+            f"got {', '.join(kernel.name for kernel in kernels)}"
+        )
+    for name, symbol in index.entries:
+        kernel = by_name[name]
+        if kernel.pack != index.name or symbol != expected_symbol(kernel.pack, name):
+            raise FormatError(
+                f"pack {index.name}: expected kernel {name} of this pack, got {symbol} of {kernel.pack}"
+            )
+    digest = abi.pack_digest(index.machine, index.name, [(name, by_name[name].hash) for name in listed])
+    expect_hash(f"pack {index.name}", index.hash, digest)
+    return PackListing(index.name, index.hash, hosts[0], tuple(by_name[name] for name in listed))

@@ -1,0 +1,53 @@
+"""A JIT function as kpack sees it: by `arg_names`, `params` and `fn`, which every release of Triton gives it.
+
+So Triton itself is not imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kpack.errors import SpecError
+from kpack.spec.values import Value, read_value
+
+__all__ = ["Function", "read_function"]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What kpack needs to know of a JIT function."""
+
+    name: str
+    arguments: tuple[str, ...]
+    constexprs: tuple[str, ...]
+    defaults: Mapping[str, Value]
+    source: str
+
+
+def read_function(fn: Any) -> Function:
+    python = getattr(fn, "fn", None)
+    if not (hasattr(fn, "arg_names") and hasattr(fn, "params") and inspect.isfunction(python)):
+        raise SpecError(
+            f"kernel: expected a function decorated with @triton.jit alone, got {type(fn).__name__} {fn!r}; "
+            "autotuning belongs in configs=, and TRITON_INTERPRET must not be set"
+        )
+    constexprs = tuple(
+        name for name, param in zip(fn.arg_names, fn.params, strict=True) if param.is_constexpr
+    )
+    defaults = {
+        name: read_value(parameter.default)
+        for name, parameter in inspect.signature(python).parameters.items()
+        if name in constexprs and parameter.default is not inspect.Parameter.empty
+    }
+    code = python.__code__
+    return Function(
+        name=python.__name__,
+        arguments=tuple(name for name in fn.arg_names if name not in constexprs),
+        constexprs=constexprs,
+        defaults=defaults,
+        source=f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}",
+    )

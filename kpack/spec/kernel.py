@@ -1,0 +1,130 @@
+"""`Kernel`: what the user writes, checked once, when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kpack.expr import Expr, parameters_of, trace, trace_grid
+from kpack.naming import check_kernel_name
+from kpack.spec.args import Arg, read_args
+from kpack.spec.configs import read_configs, read_constexprs, read_options
+from kpack.spec.function import Function, read_function
+from kpack.spec.mistakes import Mistakes
+from kpack.spec.signature import Argument, check_overloads, integer_names, read_signature, read_types
+from kpack.spec.values import Value
+from kpack.target import Target
+
+__all__ = ["Checked", "Kernel"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Kernel:
+    """A Triton kernel and what to build of it.
+
+    signature   "[const ][*]type[:hint]..." of each run-time argument; type: Triton's name of one, or a type
+                variable. Hints: "16" divisible by 16, "1" equal to one, "none" null; with "?" both ways
+                (all "16?" together make one specialised and one unspecialised variant)
+    types       the choices of each type variable; part of the call
+    configs     triton.Config or dicts of constexprs and options, or a callable of the Target: alternatives
+    constexprs  a list: choices that are part of the call; a single value: fixed
+    guard       the condition under which a variant may run
+    grid        one to three expressions; names that are no parameters of the kernel join the call
+    options     compiler options of every variant; those of a config go first
+    args        Arg, or a dict of its fields, by parameter
+    """
+
+    fn: Any = field(kw_only=False)
+    name: str = field(default="", kw_only=False)
+    signature: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    configs: Sequence[Any] | Callable[[Target], Sequence[Any]] = ()
+    constexprs: Mapping[str, Any] = field(default_factory=dict)
+    guard: Any = None
+    grid: Any = None
+    options: Mapping[str, Value] = field(default_factory=dict)
+    args: Mapping[str, Arg | Mapping[str, Any]] = field(default_factory=dict)
+    checked: Checked = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        function = read_function(self.fn)
+        object.__setattr__(self, "name", self.name or function.name)
+        object.__setattr__(self, "checked", _check(self, function))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A Kernel that has passed its check, read into values."""
+
+    function: Function
+    arguments: tuple[Argument, ...]
+    types: tuple[tuple[str, tuple[str, ...]], ...]
+    fixed: Mapping[str, Value]
+    selected: Mapping[str, tuple[Value, ...]]
+    options: tuple[tuple[str, Value], ...]
+    launch: tuple[str, ...]
+    guard: Expr | None
+    grid: tuple[Expr, ...]
+    guard_text: str
+    grid_text: str
+    args: Mapping[str, Arg]
+    extents: Mapping[str, Expr]
+
+
+def _check(kernel: Kernel, function: Function) -> Checked:
+    """Read part after part. One that is wrong is noted and stands in for itself, so that the next can be read."""
+    mistakes = Mistakes(kernel.name)
+    mistakes.attempt("name", lambda: check_kernel_name(kernel.name), None)
+    types = read_types(kernel.types, mistakes)
+    arguments = read_signature(kernel.signature, function, dict(types), mistakes)
+    fixed, selected = read_constexprs(kernel.constexprs, function, mistakes)
+    options = read_options("options", kernel.options, function, mistakes)
+    known = {*function.arguments, *function.constexprs}
+    launch = mistakes.attempt(
+        "grid", lambda: tuple(n for n in parameters_of((kernel.grid, kernel.guard)) if n not in known), ()
+    )
+    integers = integer_names(arguments, dict(types)) | {*function.constexprs, *launch}
+    guard = _check_guard(kernel, integers, mistakes)
+    grid = _check_grid(kernel, integers, mistakes)
+    args, extents = read_args(kernel.args, arguments, selected, launch, integers, mistakes)
+    if not callable(kernel.configs):
+        read_configs(kernel.configs, "configs", function, fixed, selected, mistakes)
+    mistakes.raise_any()
+    checked = Checked(
+        function=function,
+        arguments=arguments,
+        types=types,
+        fixed=fixed,
+        selected=selected,
+        options=options,
+        launch=launch,
+        guard=guard,
+        grid=grid,
+        guard_text=_text(kernel.guard, (guard,) if guard else ()),
+        grid_text=_text(kernel.grid, grid),
+        args=args,
+        extents=extents,
+    )
+    check_overloads(arguments, types, mistakes)
+    mistakes.raise_any()
+    return checked
+
+
+def _text(source: object, traced: Iterable[Expr]) -> str:
+    return source if isinstance(source, str) else ", ".join(map(str, traced))
+
+
+def _check_guard(kernel: Kernel, names: Iterable[str], mistakes: Mistakes) -> Expr | None:
+    if kernel.guard is None:
+        return None
+    guard: Expr | None = mistakes.attempt("guard", lambda: trace(kernel.guard, names), None)
+    return guard
+
+
+def _check_grid(kernel: Kernel, names: Iterable[str], mistakes: Mistakes) -> tuple[Expr, ...]:
+    if kernel.grid is None:
+        mistakes.add("grid", "expected an expression, or a lambda of up to three, got none")
+        return ()
+    grid: tuple[Expr, ...] = mistakes.attempt("grid", lambda: trace_grid(kernel.grid, names), ())
+    return grid

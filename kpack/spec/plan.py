@@ -1,0 +1,80 @@
+"""`Plan`: a kernel expanded. Its call (parameters, overloads), and its variants, each for given targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kpack.expr import Expr
+from kpack.objfile import abi
+from kpack.spec.kernel import Kernel
+from kpack.spec.values import Value
+from kpack.target import Target
+
+__all__ = ["Constexpr", "Overload", "Param", "Plan", "Variant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of the call. `type` is a type code, or abi.VARIES where overloads differ in it."""
+
+    name: str
+    kind: int
+    type: int
+    const: bool
+    nullable: bool
+    least: int
+    most: int
+    direction: int = abi.DIRECTION_UNKNOWN
+    key: int = 0
+    extent: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """One choice of everything selected: a type code a parameter, and the selected constexprs' values."""
+
+    types: tuple[int, ...]
+    selected: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One specialisation, for `targets`. `arguments` is Triton's signature of the run-time arguments in
+    source order; the three sets hold parameter indices; guard and grid hold no constexpr any more."""
+
+    name: str
+    entry: str
+    overload: int
+    constexprs: tuple[Value, ...]
+    arguments: tuple[tuple[str, str], ...]
+    divisible_16: frozenset[int]
+    equal_1: frozenset[int]
+    null: frozenset[int]
+    options: tuple[tuple[str, Value], ...]
+    guard: Expr | None
+    grid: tuple[Expr, ...]
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constexpr:
+    name: str
+    role: int
+    """`abi.CONSTEXPR_...`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of a kernel, for given targets: variants by overload, then as the configs are declared, then
+    specialised before unspecialised."""
+
+    kernel: Kernel
+    name: str
+    params: tuple[Param, ...]
+    overloads: tuple[Overload, ...]
+    variants: tuple[Variant, ...]
+    constexprs: tuple[Constexpr, ...]
+    guard_text: str
+    grid_text: str
+    source: str
+    """file name and line; never a folder, so that the same input gives the same bytes anywhere"""

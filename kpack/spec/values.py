@@ -1,0 +1,67 @@
+"""Values that are fixed when a kernel is compiled: of constexprs and of compiler options."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kpack.errors import SpecError
+from kpack.objfile import abi
+
+__all__ = ["INT64", "DType", "Value", "choices", "read_value", "value_type"]
+
+INT64 = (-(2**63), 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """A constexpr that is itself a type, by Triton's spelling: DType("fp16")."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Value = bool | int | float | str | DType | None
+
+
+def read_value(given: Any) -> Value:
+    """A constexpr's or option's value; triton.language's dtypes and constexprs are known by their shape."""
+    if given is None or isinstance(given, (bool, int, float, str, DType)):
+        if isinstance(given, int) and not INT64[0] <= given <= INT64[1]:
+            raise SpecError(f"expected an integer of 64 bits, got {given}")
+        return given
+    if type(given).__name__ == "constexpr" and hasattr(given, "value"):
+        return read_value(given.value)
+    if hasattr(given, "primitive_bitwidth") and str(given) in abi.DTYPES:
+        return DType(str(given))
+    if hasattr(given, "__index__"):
+        return read_value(given.__index__())
+    raise SpecError(f"expected a bool, integer, float, text, None or a type, got {given!r}")
+
+
+def value_type(value: Value) -> int:
+    """The type code of a selected constexpr. bool before int: in Python it is one."""
+    match value:
+        case None:
+            return abi.NONE
+        case bool():
+            return abi.I1
+        case int():
+            return abi.I64
+        case float():
+            return abi.FP64
+        case str():
+            return abi.STRING
+        case DType():
+            return abi.DTYPE
+
+
+def choices(variables: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[dict[str, Any]]:
+    """Every choice of a value for each variable, the last varying fastest."""
+    names = [name for name, _ in variables]
+    for values in itertools.product(*(given for _, given in variables)):
+        yield dict(zip(names, values, strict=True))
