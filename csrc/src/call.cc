@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "describe.h"
+#include "expr.h"
 #include "message.h"
 #include "types.h"
 
@@ -15,19 +16,32 @@ double as_double(uint64_t bits) {
   return value;
 }
 
+// A u64 above INT64_MAX: not to be taken for a negative number.
+bool is_huge(const kpk_arg &arg) { return arg.type == KPK_U64 && static_cast<int64_t>(arg.bits) < 0; }
+
+// The integer as a double, if it is one exactly.
+bool is_exact(int64_t value, double *out) {
+  *out = static_cast<double>(value);
+  return *out < 9223372036854775808.0 && static_cast<int64_t>(*out) == value;
+}
+
 bool is_text(const kpk_arg &arg) { return arg.type == KPK_STRING && arg.bits != 0; }
 
 // Does the argument equal the selected value? Equality is Python's: 1, True and 1.0 are one value.
 bool equals(const kpk_value &value, const kpk_arg &arg) {
   switch (value.type) {
     case KPK_I1:
-    case KPK_I64:
-      if (is_integer(arg.type)) return static_cast<int64_t>(arg.bits) == value.bits;
-      return is_float(arg.type) && as_double(arg.bits) == static_cast<double>(value.bits);
+    case KPK_I64: {
+      if (is_integer(arg.type)) return !is_huge(arg) && static_cast<int64_t>(arg.bits) == value.bits;
+      double number;
+      return is_float(arg.type) && is_exact(value.bits, &number) && as_double(arg.bits) == number;
+    }
     case KPK_FP64: {
       const double expected = as_double(static_cast<uint64_t>(value.bits));
       if (is_float(arg.type)) return as_double(arg.bits) == expected;
-      return is_integer(arg.type) && static_cast<double>(static_cast<int64_t>(arg.bits)) == expected;
+      double number;
+      return is_integer(arg.type) && !is_huge(arg) && is_exact(static_cast<int64_t>(arg.bits), &number) &&
+             number == expected;
     }
     case KPK_STRING:
       return is_text(arg) && std::strcmp(text(value.bits), reinterpret_cast<const char *>(arg.bits)) == 0;
@@ -50,15 +64,14 @@ bool selects(const KernelView &view, const kpk_abi_overload &overload, const kpk
 bool accepts(uint8_t kind, uint8_t type, const kpk_arg &arg) {
   if (kind == KPK_PARAM_SELECTED) return true;
   if (is_pointer(type)) {
-    if (arg.type == KPK_NONE) return true;
+    if (arg.type == KPK_NONE) return arg.bits == 0;
     return is_pointer(arg.type) && (arg.type == type || (arg.type == KPK_POINTER && arg.bits == 0));
   }
   if (is_integer(type)) return is_integer(arg.type);
   if (!is_float(type)) return arg.type == type;
   if (is_float(arg.type)) return true;
-  constexpr int64_t exact = int64_t{1} << 53;
-  const int64_t value = static_cast<int64_t>(arg.bits);
-  return is_integer(arg.type) && value >= -exact && value <= exact;
+  double number;
+  return is_integer(arg.type) && !is_huge(arg) && is_exact(static_cast<int64_t>(arg.bits), &number);
 }
 
 bool accepts_all(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args) {
@@ -96,6 +109,18 @@ bool taken(const KernelView &view, uint32_t i, uint32_t selected, const kpk_arg 
   return false;
 }
 
+bool computed(const KernelView &view, const kpk_abi_overload &overload, uint32_t param) {
+  for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
+    const kpk_abi_variant &variant = view.variants[v];
+    const uint32_t programs[] = {variant.guard, variant.grid[0], variant.grid[1], variant.grid[2],
+                                 variant.prefer};
+    for (const uint32_t at : programs) {
+      if (at != 0 && reads(view.exprs + at, static_cast<uint16_t>(param))) return true;
+    }
+  }
+  return false;
+}
+
 // No overload takes the call: names the first argument that none takes, or, where each alone would do, all
 // overloads.
 kpk_status refuse(const KernelView &view, const kpk_arg *args) {
@@ -106,7 +131,7 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
       why.add("%s: argument %u '%s': expected ", view.name(), i + 1, text(view.params[i].name));
       is_selected ? add_selected_values(view, selected, &why) : add_param_type(view, i, &why);
       why.add(", got ");
-      add_arg(args[i], &why);
+      add_arg(args[i], is_selected, &why);
       return KPK_ERROR_ARGUMENT;
     }
     selected += is_selected;
@@ -114,7 +139,7 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
   why.add("%s: no overload takes (", view.name());
   for (uint32_t i = 0; i < view.params.size(); ++i) {
     if (i != 0) why.add(", ");
-    add_arg(args[i], &why);
+    add_arg(args[i], view.params[i].kind == KPK_PARAM_SELECTED, &why);
   }
   why.add("); there is ");
   for (uint32_t k = 0; k < view.overloads.size(); ++k) {
@@ -128,10 +153,9 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
 [[gnu::cold]] kpk_status check_integer(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
                                        uint32_t index) {
   const int64_t value = static_cast<int64_t>(arg.bits);
-  const bool huge = arg.type == KPK_U64 && value < 0;  // above INT64_MAX
-  if (check.type == KPK_U64 && huge && check.most == INT64_MAX) return KPK_OK;
-  if (!huge && value >= check.least && value <= check.most) return KPK_OK;
-  const bool whole_u64 = check.type == KPK_U64 && check.most == INT64_MAX;
+  const bool huge = is_huge(arg);
+  const bool whole_u64 = check.type == KPK_U64 && check.most == INT64_MAX && !check.computed;
+  if (huge ? whole_u64 : value >= check.least && value <= check.most) return KPK_OK;
   Text why = message();
   why.add("%s: argument %u '%s': expected %s from %lld to ", view.name(), index + 1,
           text(view.params[index].name), type_name(check.type), static_cast<long long>(check.least));
@@ -172,11 +196,12 @@ kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t c
   const auto same = [&](const kpk_abi_overload &overload) {
     return overload.signature == signature && selects(view, overload, args);
   };
-  if (search(view, first, same)) return KPK_OK;
   const auto fits = [&](const kpk_abi_overload &overload) {
     return accepts_all(view, overload, args) && selects(view, overload, args);
   };
-  return search(view, first, fits) ? KPK_OK : refuse(view, args);
+  // Most calls are like the one before, also those whose arguments convert.
+  if (same(view.overloads[*first]) || fits(view.overloads[*first])) return KPK_OK;
+  return search(view, first, same) || search(view, first, fits) ? KPK_OK : refuse(view, args);
 }
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks) {
@@ -192,7 +217,7 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
     if (!integer) range = {INT64_MIN, INT64_MAX};
     // Only a pointer can be const.
     const uint8_t flags = is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST};
-    checks[i] = {range.least, range.most, types[i], flags, integer};
+    checks[i] = {range.least, range.most, types[i], flags, integer, computed(view, overload, i)};
   }
 }
 

@@ -19,6 +19,7 @@ struct ParamCheck {
   uint8_t type;
   uint8_t flags;  // KPK_PARAM_CONST where a pointer to const may be given
   bool integer;
+  bool computed;  // a guard or grid reads it: then it has to fit in an int64
 };
 
 struct Call {

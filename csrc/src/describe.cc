@@ -67,22 +67,23 @@ void add_requirement(const KernelView &view, const kpk_abi_requirement &requirem
 
 }  // namespace
 
-void add_arg(const kpk_arg &arg, Text *out) {
+void add_arg(const kpk_arg &arg, bool selected, Text *out) {
   if (is_pointer(arg.type) && !(arg.type == KPK_POINTER && arg.bits == 0)) {
     if ((arg.flags & KPK_PARAM_CONST) != 0) out->add("const ");
     add_type(arg.type, out);
     return;
   }
   if (is_float(arg.type) || is_integer(arg.type)) out->add("%s ", type_name(arg.type));
-  add_arg_value(arg, out);
+  add_arg_value(arg, selected, out);
 }
 
-void add_arg_value(const kpk_arg &arg, Text *out) {
+void add_arg_value(const kpk_arg &arg, bool selected, Text *out) {
   if (is_pointer(arg.type)) {
     if (arg.bits == 0) return out->add("null");
     out->add("0x%llx", static_cast<unsigned long long>(arg.bits));
   } else if (arg.type == KPK_STRING) {
-    out->add("'%s'", arg.bits == 0 ? "" : reinterpret_cast<const char *>(arg.bits));
+    if (!selected || arg.bits == 0) return out->add("string");
+    out->add("'%.64s'", reinterpret_cast<const char *>(arg.bits));
   } else if (is_float(arg.type)) {
     out->add("%g", as_double(arg.bits));
   } else if (arg.type == KPK_I1) {
@@ -101,7 +102,7 @@ void add_arg_value(const kpk_arg &arg, Text *out) {
 void add_call(const KernelView &view, const kpk_arg *args, Text *out) {
   for (uint32_t i = 0; i < view.params.size(); ++i) {
     out->add("%s%s=", i == 0 ? "" : " ", text(view.params[i].name));
-    add_arg_value(args[i], out);
+    add_arg_value(args[i], view.params[i].kind == KPK_PARAM_SELECTED, out);
   }
 }
 

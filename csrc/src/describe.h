@@ -12,10 +12,11 @@ namespace kpk {
 
 struct Call;
 
-// "const *fp16", "i32 5", "fp32 2.5", "'causal'": what was passed, as its type goes.
-void add_arg(const kpk_arg &arg, Text *out);
+// "const *fp16", "i32 5", "fp32 2.5", "'causal'": what was passed, as its type goes. Text is followed only
+// where the parameter is a selected one: a `char *` may be a device's.
+void add_arg(const kpk_arg &arg, bool selected, Text *out);
 // "0x7f00", "5", "2.5", "'causal'"
-void add_arg_value(const kpk_arg &arg, Text *out);
+void add_arg_value(const kpk_arg &arg, bool selected, Text *out);
 // "in_ptr=0x7f00 n=5"
 void add_call(const KernelView &view, const kpk_arg *args, Text *out);
 // "const *{fp16,bf16,fp32}": what the parameter takes over all overloads.

@@ -17,6 +17,10 @@ kpk_status no_driver(const char *kernel, const char *cuda, const char *hip) {
 }  // namespace
 
 kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver **driver) {
+  if (stream.vendor < KPK_VENDOR_ANY || stream.vendor > KPK_VENDOR_HIP) {
+    return fail(KPK_ERROR_STREAM, "%s: expected a stream's vendor to be KPK_VENDOR_..., got %d", kernel,
+                stream.vendor);
+  }
   const char *no_cuda = nullptr, *no_hip = nullptr;
   const Driver *cuda = stream.vendor == KPK_VENDOR_HIP ? nullptr : cuda_driver(&no_cuda);
   const Driver *hip = stream.vendor == KPK_VENDOR_CUDA ? nullptr : hip_driver(&no_hip);

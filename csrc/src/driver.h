@@ -19,9 +19,9 @@ struct Place {
 
 // What the driver made of an image, in one context of one device.
 struct Loaded {
-  void *function;    // CUfunction, hipFunction_t
-  void *module;      // what to unload: CUlibrary, CUmodule, hipModule_t
-  void *copy;        // a private mapping of the image, if one was needed
+  void *function;  // CUfunction, hipFunction_t
+  void *module;    // what to unload: CUlibrary, CUmodule, hipModule_t
+  void *copy;      // a private mapping of the image, if one was needed
   size_t copy_bytes;
 };
 
@@ -51,7 +51,7 @@ struct Driver {
   // With the place's context current.
   kpk_status (*load)(const LoadRequest &request, Loaded *out);
   // `last`: nothing else uses the module.
-  void (*unload)(const Loaded &loaded, uint64_t context, bool last);
+  kpk_status (*unload)(const Loaded &loaded, const char *kernel, uint64_t context, bool last);
   kpk_status (*launch)(const LaunchRequest &request);
   // A grid with a zero in it: nothing to launch.
   kpk_status (*skip)(const Device &device, const char *kernel);

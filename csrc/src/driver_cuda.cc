@@ -36,8 +36,8 @@ constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
   X(ctx_get_device, "cuCtxGetDevice", (CUdevice *))                                                 \
   X(ctx_get_current, "cuCtxGetCurrent", (void **))                                                  \
   X(ctx_set_current, "cuCtxSetCurrent", (void *))                                                   \
-  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice)) \
-  X(primary_release, "cuDevicePrimaryCtxRelease_v2", (CUdevice)) \
+  X(primary_retain, "cuDevicePrimaryCtxRetain", (void **, CUdevice))                                \
+  X(primary_release, "cuDevicePrimaryCtxRelease_v2", (CUdevice))                                    \
   X(stream_get_ctx, "cuStreamGetCtx", (void *, void **))                                            \
   X(module_load, "cuModuleLoadData", (void **, const void *))                                       \
   X(module_unload, "cuModuleUnload", (void *))                                                      \
@@ -48,11 +48,12 @@ constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
      void **))                                                                                      \
   X(error_name, "cuGetErrorName", (CUresult, const char **))                                        \
   X(error_string, "cuGetErrorString", (CUresult, const char **))
-#define KPK_CUDA_LIBRARY(X)                                                                                \
-  X(library_load, "cuLibraryLoadData", (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
-  X(library_unload, "cuLibraryUnload", (void *))                                                           \
-  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))                                 \
-  X(kernel_function, "cuKernelGetFunction", (void **, void *))                                             \
+#define KPK_CUDA_LIBRARY(X)                                                      \
+  X(library_load, "cuLibraryLoadData",                                           \
+    (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
+  X(library_unload, "cuLibraryUnload", (void *))                                 \
+  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))       \
+  X(kernel_function, "cuKernelGetFunction", (void **, void *))                   \
   X(ctx_get_id, "cuCtxGetId", (void *, unsigned long long *))
 
 // CUlaunchConfig of cuda.h, 11.8 and later.
@@ -76,6 +77,7 @@ struct Api {
 Api g_api;
 Device g_devices[kMaxDevices];
 int g_device_count;
+int g_version;          // 1000 * major + 10 * minor
 bool g_has_library;     // cuLibrary* is there and the driver is new enough for it
 const char *g_why_not;  // null while CUDA can be used
 pthread_once_t g_once = PTHREAD_ONCE_INIT;
@@ -124,7 +126,7 @@ void open_driver() {
   const char *error = nullptr;
   void *library = library_open("libcuda.so.1", &error);
   if (library == nullptr) {
-    g_why_not = "libcuda.so.1 cannot be opened";
+    g_why_not = keep_error(error, "libcuda.so.1 cannot be opened");
     return;
   }
 #define KPK_RESOLVE(name, symbol, params) \
@@ -137,12 +139,11 @@ void open_driver() {
   KPK_CUDA_LIBRARY(KPK_RESOLVE)
 #undef KPK_RESOLVE
   library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
-  int version = 0;
-  if (g_api.init(0) != kSuccess || g_api.driver_version(&version) != kSuccess) {
+  if (g_api.init(0) != kSuccess || g_api.driver_version(&g_version) != kSuccess) {
     g_why_not = "cuInit failed";
     return;
   }
-  g_has_library = all && version >= 12000;
+  g_has_library = all && g_version >= 12000;
   int count = 0;
   if (g_api.device_count(&count) != kSuccess || count == 0) {
     g_why_not = "libcuda.so.1 has no device";
@@ -198,14 +199,17 @@ CUresult id_of(void *context, uint64_t *id) {
 // A thread without a context gets one as the CUDA runtime would give it: the stream's, or the primary
 // context of device 0. It stays current.
 kpk_status adopt_context(void *stream, const char *kernel) {
-  void *context = nullptr;
+  static std::atomic<void *> primary{nullptr};  // retained once, for all threads, for the life of the process
+  void *context = primary.load(std::memory_order_acquire);
   const bool default_stream = reinterpret_cast<uintptr_t>(stream) <= 2;  // null, legacy, per-thread
-  if (default_stream) {
-    CUdevice first = 0;
-    if (const CUresult code = g_api.device_get(&first, 0)) return failed(kernel, "cuDeviceGet", code);
-    if (const CUresult code = g_api.primary_retain(&context, first)) {
+  if (default_stream && context == nullptr) {
+    if (const CUresult code = g_api.primary_retain(&context, 0)) {
       return failed(kernel, "cuDevicePrimaryCtxRetain", code);
     }
+    if (primary.exchange(context, std::memory_order_acq_rel) != nullptr) g_api.primary_release(0);
+  }
+  if (default_stream) {
+    // the context is at hand
   } else if (const CUresult code = g_api.stream_get_ctx(stream, &context)) {
     return failed(kernel, "cuStreamGetCtx", code);
   }
@@ -217,8 +221,8 @@ kpk_status current_device(const char *kernel, const Device **out) {
   CUdevice device = 0;
   if (const CUresult code = g_api.ctx_get_device(&device)) return failed(kernel, "cuCtxGetDevice", code);
   if (device < 0 || device >= g_device_count) {
-    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d", kernel,
-                g_device_count, device);
+    return fail(KPK_ERROR_NO_DEVICE, "%s: expected a device below %d, the current context is of device %d",
+                kernel, g_device_count, device);
   }
   *out = &g_devices[device];
   return KPK_OK;
@@ -240,7 +244,8 @@ kpk_status place_of(void *stream, const char *kernel, Place *out) {
 
 kpk_status context_of(const Device &device, const char *kernel, uint64_t *context) {
   const Device *current = nullptr;
-  if (id_of(nullptr, context) == kSuccess && current_device(kernel, &current) == KPK_OK && current == &device) {
+  if (id_of(nullptr, context) == kSuccess && current_device(kernel, &current) == KPK_OK &&
+      current == &device) {
     return KPK_OK;
   }
   void *primary = nullptr;
@@ -287,23 +292,34 @@ kpk_status load_module(const LoadRequest &request, Loaded *out) {
   return failed(text(image.symbol), "cuModuleGetFunction", code);
 }
 
-void unload(const Loaded &loaded, uint64_t context, bool last) {
+kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bool last) {
+  CUresult code = kSuccess;
   if (g_has_library) {
-    if (last) g_api.library_unload(loaded.module);
-    return;
+    if (last) code = g_api.library_unload(loaded.module);
+    return code == kSuccess ? KPK_OK : failed(kernel, "cuLibraryUnload", code);
   }
   void *before = nullptr;
   g_api.ctx_get_current(&before);
-  if (g_api.ctx_set_current(reinterpret_cast<void *>(context)) != kSuccess) return;  // gone, and the module with it
-  g_api.module_unload(loaded.module);
+  if (g_api.ctx_set_current(reinterpret_cast<void *>(context)) != kSuccess)
+    return KPK_OK;  // gone, module and all
+  code = g_api.module_unload(loaded.module);
   g_api.ctx_set_current(before);
+  return code == kSuccess ? KPK_OK : failed(kernel, "cuModuleUnload", code);
 }
 
 kpk_status load(const LoadRequest &request, Loaded *out) {
-  if (const kpk_status status = g_has_library ? load_library(request, out) : load_module(request, out)) return status;
+  const auto least = static_cast<int>(request.image->least_driver);
+  if (g_version < least) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs a driver of CUDA %d.%d at least, this one is of %d.%d",
+                text(request.image->symbol), least / 1000, least % 1000 / 10, g_version / 1000,
+                g_version % 1000 / 10);
+  }
+  if (const kpk_status status = g_has_library ? load_library(request, out) : load_module(request, out))
+    return status;
   const kpk_abi_image &image = *request.image;
   if (image.shared_bytes + image.static_shared_bytes <= kDefaultSharedBytes) return KPK_OK;
-  const CUresult code = g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
+  const CUresult code =
+      g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
   if (code == kSuccess) return KPK_OK;
   const bool last = request.other == nullptr;
   if (g_has_library && last) g_api.library_unload(out->module);
@@ -311,23 +327,41 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
   return failed(text(image.symbol), "cuFuncSetAttribute", code);
 }
 
+// A launch failed: if the stream is of another context than the current one, that is why.
+kpk_status refused(const LaunchRequest &request, const char *call, CUresult code) {
+  const char *symbol = text(request.plan->image->symbol);
+  void *context = nullptr;
+  uint64_t here = 0, there = 0;
+  const bool default_stream = reinterpret_cast<uintptr_t>(request.stream) <= 2;
+  if (default_stream || g_api.stream_get_ctx(request.stream, &context) != kSuccess ||
+      id_of(nullptr, &here) != kSuccess || id_of(context, &there) != kSuccess || here == there) {
+    return failed(symbol, call, code);
+  }
+  const Device *device = device_of_context(there);
+  return fail(KPK_ERROR_STREAM,
+              "%s: expected a stream of the thread's current context (device %d), got one of another (device "
+              "%s): make "
+              "the stream's context current",
+              symbol, request.device->ordinal, device == nullptr ? "unknown" : device->arch);
+}
+
 kpk_status launch(const LaunchRequest &request) {
   const Plan &plan = *request.plan;
   size_t bytes = plan.param_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
-                   &bytes, nullptr};
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
+                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, nullptr};
   void *function = request.loaded->function;
   const uint32_t *grid = request.grid;
   if (g_api.launch_kernel_ex != nullptr) {
-    const LaunchConfig config = {{grid[0], grid[1], grid[2]}, {plan.block, 1, 1}, plan.shared_bytes,
-                                 request.stream,              nullptr,            0};
+    const LaunchConfig config = {
+        {grid[0], grid[1], grid[2]}, {plan.block, 1, 1}, plan.shared_bytes, request.stream, nullptr, 0};
     const CUresult code = g_api.launch_kernel_ex(&config, function, nullptr, extra);
-    return code == kSuccess ? KPK_OK : failed(text(plan.image->symbol), "cuLaunchKernelEx", code);
+    return code == kSuccess ? KPK_OK : refused(request, "cuLaunchKernelEx", code);
   }
-  const CUresult code = g_api.launch_kernel(function, grid[0], grid[1], grid[2], plan.block, 1, 1, plan.shared_bytes,
-                                            request.stream, nullptr, extra);
-  return code == kSuccess ? KPK_OK : failed(text(plan.image->symbol), "cuLaunchKernel", code);
+  const CUresult code = g_api.launch_kernel(function, grid[0], grid[1], grid[2], plan.block, 1, 1,
+                                            plan.shared_bytes, request.stream, nullptr, extra);
+  return code == kSuccess ? KPK_OK : refused(request, "cuLaunchKernel", code);
 }
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }

@@ -56,7 +56,7 @@ void read_environment() {
 kpk_status place_of(void *, const char *, Place *) { return KPK_ERROR_NO_DEVICE; }
 kpk_status context_of(const Device &, const char *, uint64_t *) { return KPK_OK; }
 kpk_status load(const LoadRequest &, Loaded *) { return KPK_OK; }
-void unload(const Loaded &, uint64_t, bool) {}
+kpk_status unload(const Loaded &, const char *, uint64_t, bool) { return KPK_OK; }
 
 kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
 
@@ -73,8 +73,7 @@ kpk_status launch(const LaunchRequest &request) {
   out.add("  image    %s, %llu bytes, %u registers, %u bytes spilled\n", text(image.symbol),
           static_cast<unsigned long long>(image.raw_bytes), image.registers, image.spill_bytes);
   out.add("  grid     %u x %u x %u\n", request.grid[0], request.grid[1], request.grid[2]);
-  out.add("  block    %u threads (%u warps of %u)\n", request.plan->block, image.num_warps,
-          image.warp_size);
+  out.add("  block    %u threads (%u warps of %u)\n", request.plan->block, image.num_warps, image.warp_size);
   out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
   out.add("  args     ");
   add_call(*request.view, request.args, &out);
@@ -93,7 +92,8 @@ bool is_dry() {
 kpk_status dry_device(const KernelView &view, const Device **out) {
   const Choice &choice = g_choice;
   if (choice.unknown != nullptr) {
-    return fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'", choice.unknown);
+    return fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'",
+                choice.unknown);
   }
   *out = choice.device;
   if (*out != nullptr) return KPK_OK;
@@ -102,6 +102,8 @@ kpk_status dry_device(const KernelView &view, const Device **out) {
 }
 
 }  // namespace kpk
+
+extern "C" int kpk_is_dry(void) { return kpk::is_dry() ? 1 : 0; }
 
 extern "C" kpk_status kpk_use_dry_driver(const char *arch, int succeed) {
   pthread_once(&kpk::g_once, kpk::read_environment);

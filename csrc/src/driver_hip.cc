@@ -89,19 +89,23 @@ bool describe_device(int ordinal, Device *device) {
   return true;
 }
 
-void *open_library() {
-  const char *error = nullptr;
+// The one that the program has, if it has one: two HIP runtimes in a process do not know each other's streams.
+void *open_library(const char **error) {
   const char *const names[] = {"libamdhip64.so", "libamdhip64.so.7", "libamdhip64.so.6"};
   for (const char *name : names) {
-    if (void *library = library_open(name, &error)) return library;
+    if (void *library = library_opened(name)) return library;
+  }
+  for (const char *name : names) {
+    if (void *library = library_open(name, error)) return library;
   }
   return nullptr;
 }
 
 void open_driver() {
-  void *library = open_library();
+  const char *error = nullptr;
+  void *library = open_library(&error);
   if (library == nullptr) {
-    g_why_not = "libamdhip64.so cannot be opened";
+    g_why_not = keep_error(error, "libamdhip64.so cannot be opened");
     return;
   }
 #define KPK_RESOLVE(name, symbol, params) \
@@ -154,22 +158,33 @@ void drop_copy(Loaded *loaded) {
   loaded->copy = nullptr;
 }
 
-hipError load_copy(const kpk_abi_image &image, Loaded *out) {
+kpk_status load_copy(const kpk_abi_image &image, Loaded *out) {
   out->copy = copy_image(image);
   out->copy_bytes = image.raw_bytes;
-  if (out->copy == nullptr) return kInvalidImage;
+  if (out->copy == nullptr) {
+    return fail(KPK_ERROR_MEMORY, "%s: no memory for a copy of its %llu bytes", text(image.symbol),
+                static_cast<unsigned long long>(image.raw_bytes));
+  }
   const hipError code = g_api.module_load(&out->module, out->copy);
-  if (code != kSuccess) drop_copy(out);
-  return code;
+  if (code == kSuccess) return KPK_OK;
+  drop_copy(out);
+  return failed(text(image.symbol), "hipModuleLoadData", code);
+}
+
+kpk_status load_module(const kpk_abi_image &image, Loaded *out) {
+  if (g_always_copy) return load_copy(image, out);
+  const hipError code = g_api.module_load(&out->module, follow<void>(image.data));
+  if (code == kSuccess) return KPK_OK;
+  if (code != kFileNotFound && code != kInvalidImage)
+    return failed(text(image.symbol), "hipModuleLoadData", code);
+  g_api.get_last_error();  // answered by the copy: nobody else is to find it
+  return load_copy(image, out);
 }
 
 // With the image's device current.
 kpk_status load_here(const kpk_abi_image &image, Loaded *out) {
-  hipError code =
-      g_always_copy ? load_copy(image, out) : g_api.module_load(&out->module, follow<void>(image.data));
-  if (!g_always_copy && (code == kFileNotFound || code == kInvalidImage)) code = load_copy(image, out);
-  if (code != kSuccess) return failed(text(image.symbol), "hipModuleLoadData", code);
-  code = g_api.module_function(&out->function, out->module, text(image.entry));
+  if (const kpk_status status = load_module(image, out)) return status;
+  const hipError code = g_api.module_function(&out->function, out->module, text(image.entry));
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
   drop_copy(out);
@@ -189,21 +204,24 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
   return status;
 }
 
-void unload(const Loaded &loaded, uint64_t, bool) {
+kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t, bool) {
   const Lock lock(g_load);
-  g_api.module_unload(loaded.module);
+  // A module that stays loaded keeps its image.
+  if (const hipError code = g_api.module_unload(loaded.module))
+    return failed(kernel, "hipModuleUnload", code);
   Loaded gone = loaded;
   drop_copy(&gone);
+  return KPK_OK;
 }
 
 hipError launch_here(const LaunchRequest &request) {
   const Plan &plan = *request.plan;
   size_t bytes = plan.param_bytes;
   // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params, reinterpret_cast<void *>(uintptr_t{2}),
-                   &bytes, reinterpret_cast<void *>(uintptr_t{3})};
-  return g_api.launch_kernel(request.loaded->function, request.grid[0], request.grid[1], request.grid[2], plan.block,
-                             1, 1, plan.shared_bytes, request.stream, nullptr, extra);
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
+                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, reinterpret_cast<void *>(uintptr_t{3})};
+  return g_api.launch_kernel(request.loaded->function, request.grid[0], request.grid[1], request.grid[2],
+                             plan.block, 1, 1, plan.shared_bytes, request.stream, nullptr, extra);
 }
 
 // Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost

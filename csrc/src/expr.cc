@@ -139,6 +139,16 @@ bool is_program(const uint8_t *code, const uint8_t *end, uint32_t params, uint32
   return false;
 }
 
+bool reads(const uint8_t *code, uint16_t param) {
+  for (Shape shape; *code != KPK_OP_END; code += 1 + shape.operand_bytes) {
+    if (!shape_of(*code, &shape)) return false;
+    uint16_t number = 0;
+    if (*code == KPK_OP_PARAM) std::memcpy(&number, code + 1, sizeof number);
+    if (*code == KPK_OP_PARAM && number == param) return true;
+  }
+  return false;
+}
+
 const char *expr_error_text(ExprError error) {
   switch (error) {
     case ExprError::kNone: return "no error";

@@ -22,6 +22,9 @@ struct ExprInput {
 // KPK_EXPR_STACK, one result?
 bool is_program(const uint8_t *code, const uint8_t *end, uint32_t params, uint32_t constexprs);
 
+// Does a program that is_program() has passed read parameter `param`?
+bool reads(const uint8_t *code, uint16_t param);
+
 // Runs a program that is_program() has passed. On an error the result is 0 and `*error` says which.
 int64_t evaluate(const uint8_t *code, const ExprInput &input, ExprError *error);
 

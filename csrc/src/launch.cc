@@ -28,9 +28,10 @@ kpk_status refuse_variant(const KernelView &view, const kpk_abi_overload &overlo
   return KPK_ERROR_NO_VARIANT;
 }
 
-kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, void *stream, const kpk_arg *args,
-                     uint32_t count, uint64_t signature) {
+kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, void *stream,
+                     const kpk_arg *args, uint32_t count, uint64_t signature) {
   const KernelView &view = state.view;
+  if (signature == 0 && count == view.params.size()) signature = kpk_signature(args, count);
   const uint32_t looked_first = state.overload.load(std::memory_order_relaxed);
   uint32_t index = looked_first;
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
@@ -66,6 +67,10 @@ kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, 
   return driver->launch(request);
 }
 
+[[gnu::cold]] kpk_status refuse_null(const char *call, const char *what) {
+  return fail(KPK_ERROR_ARGUMENT, "%s: expected %s, got null", call, what);
+}
+
 kpk_status place_of(const KernelView &view, const kpk_stream &stream, Place *out) {
   if (is_dry()) {
     out->context = 0;
@@ -80,6 +85,10 @@ kpk_status device_to_bind(const KernelView &view, kpk_device device, Place *out)
   out->context = 0;
   if (is_dry()) return dry_device(view, &out->device);
   const bool hip = device.vendor == KPK_VENDOR_HIP;
+  if (!hip && device.vendor != KPK_VENDOR_CUDA) {
+    return fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected KPK_VENDOR_CUDA or KPK_VENDOR_HIP, got vendor %d",
+                view.name(), device.vendor);
+  }
   out->device = hip ? hip_device(device.ordinal) : cuda_device(device.ordinal);
   if (out->device == nullptr) {
     return fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected one of %d %s devices, got ordinal %d", view.name(),
@@ -95,18 +104,21 @@ extern "C" {
 
 kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                       uint64_t signature) {
+  if (kernel == nullptr) return kpk::refuse_null("kpk_launch", "a kernel");
+  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch", "arguments");
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
   kpk::Place place;
   if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
   kpk::DeviceState *on = nullptr;
   if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  if (signature == 0) signature = kpk_signature(args, count);
   return kpk::launch_on(*state, *on, place.context, stream.handle, args, count, signature);
 }
 
 kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out) {
+  if (out == nullptr) return kpk::refuse_null("kpk_bind", "room for the handle");
   *out = kpk_bound{};
+  if (kernel == nullptr) return kpk::refuse_null("kpk_bind", "a kernel");
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
   kpk::Place place;
@@ -117,16 +129,22 @@ kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out)
   return KPK_OK;
 }
 
-kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args, uint32_t count,
+kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
-  if (bound->state == nullptr) {
-    return kpk::fail(KPK_ERROR_ARGUMENT, "launch: expected a bound kernel, got one whose kpk_bind failed");
+  if (bound == nullptr || bound->state == nullptr) {
+    return kpk::fail(KPK_ERROR_ARGUMENT,
+                     "kpk_launch_bound: expected a bound kernel, got one whose kpk_bind failed");
   }
+  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_bound", "arguments");
+  auto &on = *static_cast<kpk::DeviceState *>(bound->state);
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*bound->kernel, &state)) return status;
-  if (signature == 0) signature = kpk_signature(args, count);
-  auto &on = *static_cast<kpk::DeviceState *>(bound->state);
-  return kpk::launch_on(*state, on, bound->context, stream, args, count, signature);
+  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != on.device->vendor && !kpk::is_dry()) {
+    return kpk::fail(KPK_ERROR_STREAM,
+                     "%s: expected a stream of %s, to which it is bound, got one of the other vendor",
+                     state->view.name(), on.device->arch);
+  }
+  return kpk::launch_on(*state, on, bound->context, stream.handle, args, count, signature);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {
@@ -135,9 +153,6 @@ uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {
   return hash;
 }
 
-kpk_status kpk_unload(const kpk_kernel *kernel) {
-  kpk::forget(*kernel);
-  return KPK_OK;
-}
+kpk_status kpk_unload(const kpk_kernel *kernel) { return kernel == nullptr ? KPK_OK : kpk::forget(*kernel); }
 
 }  // extern "C"

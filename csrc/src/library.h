@@ -7,6 +7,10 @@ namespace kpk {
 
 // Opens `path`, or adds a reference to it if it is already open; null and `*error` on failure.
 void *library_open(const char *path, const char **error);
+// Adds a reference to a library that is already open; null if it is not.
+void *library_opened(const char *path);
+// `error` kept for the life of the process (dlerror's own text does not live), or `otherwise`.
+const char *keep_error(const char *error, const char *otherwise);
 // Null if `library` does not define `name`.
 void *library_symbol(void *library, const char *name);
 

@@ -40,8 +40,9 @@ kpk_status fail(kpk_status status, const char *format, ...) {
   t_driver_code = 0;
   va_list args;
   va_start(args, format);
-  std::vsnprintf(t_message, kMessageBytes, format, args);
+  const int length = std::vsnprintf(t_message, kMessageBytes, format, args);
   va_end(args);
+  if (length >= static_cast<int>(kMessageBytes)) std::memcpy(t_message + kMessageBytes - 4, "...", 4);
   return status;
 }
 

@@ -29,8 +29,10 @@ kpk_status check_format(const kpk_kernel &kernel) {
                 "%s: needs feature bits 0x%x that this runtime does not know: use a newer one",
                 text(kernel.name), kernel.must_understand);
   }
-  if (kernel.size < sizeof(kpk_kernel) || kernel.state_bytes < sizeof(StateSlot)) {
-    return fail(KPK_ERROR_FORMAT, "%s: expected a descriptor of %zu bytes at least, got %u",
+  if (kernel.overloads.count == 0 || kernel.size < sizeof(kpk_kernel) ||
+      kernel.state_bytes < sizeof(StateSlot)) {
+    return fail(KPK_ERROR_FORMAT,
+                "%s: expected a descriptor of %zu bytes at least and an overload, got %u bytes",
                 text(kernel.name), sizeof(kpk_kernel), kernel.size);
   }
   return KPK_OK;
@@ -146,7 +148,8 @@ kpk_status check_needs(const LoadRequest &request) {
   return KPK_OK;
 }
 
-kpk_status load(const KernelView &view, const Device &device, uint32_t image, const Loaded *other, Loaded *out) {
+kpk_status load(const KernelView &view, const Device &device, uint32_t image, const Loaded *other,
+                Loaded *out) {
   const kpk_abi_image &chosen = view.images[image];
   const LoadRequest request{view.name(), &device, &chosen, other};
   if (const kpk_status status = check_needs(request)) return status;
@@ -173,15 +176,20 @@ kpk_status new_function(const KernelView &view, const DeviceState &device, uint3
   return KPK_OK;
 }
 
-// Unloads a function, frees it, and returns the one behind it.
-const Function *free_function(const Device &device, const Function *function) {
-  const Function *next = function->next;
-  const bool last = next == nullptr || next->loaded.module != function->loaded.module;
-  device.driver->unload(function->loaded, function->context, last);
-  auto *gone = const_cast<Function *>(function);
-  discard(&gone->plan);
-  std::free(gone);
-  return next;
+// Unloads and frees a list of functions.
+kpk_status free_functions(const char *kernel, const Device &device, const Function *first) {
+  kpk_status status = KPK_OK;
+  while (first != nullptr) {
+    const Function *next = first->next;
+    const bool last = next == nullptr || next->loaded.module != first->loaded.module;
+    const kpk_status one = device.driver->unload(first->loaded, kernel, first->context, last);
+    if (status == KPK_OK) status = one;
+    auto *gone = const_cast<Function *>(first);
+    discard(&gone->plan);
+    std::free(gone);
+    first = next;
+  }
+  return status;
 }
 
 }  // namespace
@@ -234,19 +242,20 @@ kpk_status load_function(KernelState &state, DeviceState &device, uint32_t varia
   return status;
 }
 
-void forget(const kpk_kernel &kernel) {
-  KernelState *state = slot_of(kernel).state.exchange(nullptr);
-  if (state == nullptr) return;
+kpk_status forget(const kpk_kernel &kernel) {
+  KernelState *state = slot_of(kernel).state.load(std::memory_order_acquire);
+  kpk_status status = KPK_OK;
+  if (state == nullptr) return status;
   for (std::atomic<DeviceState *> &slot : state->devices) {
-    DeviceState *device = slot.load();
+    DeviceState *device = slot.load(std::memory_order_acquire);
     if (device == nullptr) continue;
     for (uint32_t v = 0; v < state->view.variants.size(); ++v) {
-      for (const Function *f = device->functions[v].load(); f != nullptr;) f = free_function(*device->device, f);
+      const Function *first = device->functions[v].exchange(nullptr);
+      const kpk_status one = free_functions(state->view.name(), *device->device, first);
+      if (status == KPK_OK) status = one;
     }
-    free_device_state(device);
   }
-  std::free(state->checks);
-  std::free(state);
+  return status;
 }
 
 }  // namespace kpk

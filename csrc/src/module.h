@@ -78,7 +78,7 @@ inline kpk_status function_of(KernelState &state, DeviceState &device, uint32_t 
   return *out != nullptr ? KPK_OK : load_function(state, device, variant, context, out);
 }
 
-// Unloads and frees all that was made for the kernel.
-void forget(const kpk_kernel &kernel);
+// Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.
+kpk_status forget(const kpk_kernel &kernel);
 
 }  // namespace kpk

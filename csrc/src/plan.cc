@@ -43,7 +43,8 @@ void store(unsigned char *at, uint64_t bits, uint16_t size) {
   }
 }
 
-[[gnu::cold]] kpk_status refuse(const KernelView &view, int axis, const char *why, int64_t value, uint64_t most) {
+[[gnu::cold]] kpk_status refuse(const KernelView &view, int axis, const char *why, int64_t value,
+                                uint64_t most) {
   return fail(KPK_ERROR_GRID, "%s: grid %s: axis %c is %lld, %s (at most %llu)", view.name(),
               text(view.kernel->grid_text), "xyz"[axis], static_cast<long long>(value), why,
               static_cast<unsigned long long>(most));
@@ -63,6 +64,12 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Pla
   if (chosen.param_bytes > UINT16_MAX) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: expected a parameter block of at most %d bytes, got %u",
                 text(chosen.symbol), UINT16_MAX, chosen.param_bytes);
+  }
+  for (uint32_t i = 0; i < layout.size(); ++i) {
+    if (layout[i].source != KPK_SLOT_ARGUMENT || layout[i].type < KPK_FP8E4NV || !is_float(layout[i].type))
+      continue;
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: takes a scalar of type %s, which this runtime does not convert",
+                text(chosen.symbol), type_name(layout[i].type));
   }
   auto *stores = static_cast<Store *>(std::calloc(layout.size() + size_t{1}, sizeof(Store)));
   if (stores == nullptr) return fail(KPK_ERROR_MEMORY, "%s: out of host memory at first use", view.name());
@@ -93,18 +100,21 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
       value = static_cast<int64_t>(call.args[rule.argument].bits);
     } else if (rule.kind == Axis::kProgram) {
       ExprError error;
-      value = evaluate(rule.program, {call.args, view.types(overload), follow<kpk_value>(plan.variant->constexprs)},
-                       &error);
+      value =
+          evaluate(rule.program,
+                   {call.args, view.types(overload), follow<kpk_value>(plan.variant->constexprs)}, &error);
       if (error != ExprError::kNone) return refuse_program(view, axis, error);
     }
     const uint64_t most = device.max_grid[axis];
     if (value < 0) return refuse(view, axis, "expected 0 or more", value, most);
-    if (static_cast<uint64_t>(value) > most) return refuse(view, axis, "more than the device takes", value, most);
+    if (static_cast<uint64_t>(value) > most)
+      return refuse(view, axis, "more than the device takes", value, most);
     *empty |= value == 0;
     grid[axis] = static_cast<uint32_t>(value);
   }
   if (static_cast<uint64_t>(grid[0]) * plan.block > device.max_grid_threads_x) {
-    return refuse(view, 0, "more threads than the device takes", grid[0], device.max_grid_threads_x / plan.block);
+    return refuse(view, 0, "more threads than the device takes", grid[0],
+                  device.max_grid_threads_x / plan.block);
   }
   return KPK_OK;
 }

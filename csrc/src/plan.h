@@ -49,8 +49,8 @@ void discard(Plan *plan);
 
 // Fills `grid` for a call. KPK_ERROR_GRID if an expression fails or the device does not take it; `*empty`
 // if there is nothing to launch.
-kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload, const Device &device,
-                     const Call &call, uint32_t *grid, bool *empty);
+kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
+                     const Device &device, const Call &call, uint32_t *grid, bool *empty);
 
 // Fills `block` (plan.param_bytes): arguments, and zeros for hidden parameters.
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block);

@@ -20,6 +20,7 @@ Table<kpk_abi_entry> entries(const kpk_pack *pack) { return Table<kpk_abi_entry>
 extern "C" {
 
 const kpk_pack *kpk_pack_of(const kpk_abi_record *record) {
+  if (record == nullptr) return kpk::fail(KPK_ERROR_ARGUMENT, "pack: expected a record, got null"), nullptr;
   if (record->major > KPK_ABI_MAJOR) {
     kpk::fail(KPK_ERROR_FORMAT, "pack: expected major version %d at most, got %u: use a newer runtime",
               KPK_ABI_MAJOR, record->major);

@@ -33,9 +33,13 @@ bool is_bound(const uint8_t *code, Candidate *out) {
   if (compare[0] == KPK_OP_END || compare[1] != KPK_OP_END) return false;
   switch (compare[0]) {
     case KPK_OP_LE: out->most = constant; return true;
-    case KPK_OP_LT: out->most = constant - 1; return constant != INT64_MIN;
+    case KPK_OP_LT:
+      if (constant == INT64_MIN) return false;
+      return out->most = constant - 1, true;
     case KPK_OP_GE: out->least = constant; return true;
-    case KPK_OP_GT: out->least = constant + 1; return constant != INT64_MAX;
+    case KPK_OP_GT:
+      if (constant == INT64_MAX) return false;
+      return out->least = constant + 1, true;
     case KPK_OP_EQ: out->least = out->most = constant; return true;
     default: return false;
   }

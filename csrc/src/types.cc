@@ -15,6 +15,22 @@ constexpr Type kTypes[] = {{"void", 0},  {"i1", 1},      {"i8", 1},       {"i16"
                            {"fp16", 2},  {"bf16", 2},    {"fp32", 4},     {"fp64", 8},    {"fp8e4nv", 1},
                            {"fp8e5", 1}, {"fp8e4b8", 1}, {"fp8e5b16", 1}, {"fp8e4b15", 1}};
 
+// double to fp32, rounded to odd: what a second rounding, to a half type, makes of it is as if there had been
+// one (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+float to_odd(double value) {
+  const float nearest = static_cast<float>(value);
+  const double back = static_cast<double>(nearest);
+  uint32_t bits;
+  std::memcpy(&bits, &nearest, sizeof bits);
+  if (back == value || value != value || (bits & 1) != 0) return nearest;
+  // Even and inexact: of the two neighbours of `value` the other one is odd.
+  const bool away = std::fabs(back) > std::fabs(value);  // infinity too: then the largest float, which is odd
+  bits = away ? bits - 1 : bits + 1;
+  float odd;
+  std::memcpy(&odd, &bits, sizeof odd);
+  return odd;
+}
+
 // fp32 to fp16, round to nearest even; overflow goes to infinity, subnormals are kept.
 uint16_t half_bits(float value) {
   uint32_t bits;
@@ -85,9 +101,9 @@ uint64_t float_bits(uint8_t type, double value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
   }
+  if (type == KPK_FP16) return half_bits(to_odd(value));
+  if (type == KPK_BF16) return bfloat_bits(to_odd(value));
   const float narrow = static_cast<float>(value);
-  if (type == KPK_FP16) return half_bits(narrow);
-  if (type == KPK_BF16) return bfloat_bits(narrow);
   uint32_t bits;
   std::memcpy(&bits, &narrow, sizeof bits);
   return bits;

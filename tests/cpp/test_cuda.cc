@@ -339,6 +339,83 @@ TEST(a_kernel_runs_in_every_context_of_its_device) {
   cuda.entry<int(void *)>("cuCtxDestroy_v2")(other);
 }
 
+TEST(a_bound_handle_outlives_an_unload) {
+  start();
+  const kpack::Bound bound = tk::nothing.bind(kpack::cuda_device(0));
+  CHECK(bound(nullptr));
+  EXPECT_EQ(kpk_unload(&kpack::Kernel(tk::nothing).native()), KPK_OK);
+  CHECK(bound(nullptr));
+  EXPECT_EQ(cuda.launches(), uint64_t{2});
+  EXPECT_EQ(bound(kpack::hip_stream(nullptr)).code(), KPK_ERROR_STREAM);
+  finish();
+}
+
+TEST(a_failed_unload_is_reported) {
+  start();
+  CHECK(tk::nothing(nullptr));
+  cuda.fail(old_driver ? "cuModuleUnload" : "cuLibraryUnload", kInvalidImage, 0, 1);
+  EXPECT_EQ(kpk_unload(&kpack::Kernel(tk::nothing).native()), KPK_ERROR_DRIVER);
+  CHECK(says("nothing: cu"));
+}
+
+TEST(a_stream_of_another_context_is_named) {
+  start();
+  set_device(1);
+  void *stream = nullptr;
+  cuda.entry<int(void **, unsigned)>("cuStreamCreate")(&stream, 0);
+  CHECK(tk::nothing(kpack::cuda_stream(stream)));
+  set_device(0);
+  CHECK(tk::nothing(nullptr));
+  EXPECT_EQ(tk::nothing(kpack::cuda_stream(stream)).code(), KPK_ERROR_STREAM);
+  CHECK(says("expected a stream of the thread's current context (device 0), got one of another"));
+}
+
+TEST(nothing_is_followed_that_is_null) {
+  start();
+  const kpk_stream stream = {nullptr, KPK_VENDOR_CUDA, 0};
+  EXPECT_EQ(kpk_launch(nullptr, stream, nullptr, 0, 0), KPK_ERROR_ARGUMENT);
+  CHECK(says("expected a kernel, got null"));
+  const kpk_kernel *kernel = &kpack::Kernel(tk::scale).native();
+  EXPECT_EQ(kpk_launch(kernel, stream, nullptr, 5, 0), KPK_ERROR_ARGUMENT);
+  CHECK(says("expected arguments, got null"));
+  EXPECT_EQ(kpk_launch(kernel, {nullptr, 7, 0}, nullptr, 0, 0), KPK_ERROR_STREAM);
+  EXPECT_EQ(kpk_launch(&kpack::Kernel(tk::nothing).native(), stream, nullptr, 0, 0), KPK_OK);
+  EXPECT_EQ(kpk_launch_bound(nullptr, stream, nullptr, 0, 0), KPK_ERROR_ARGUMENT);
+  kpk_bound bound;
+  EXPECT_EQ(kpk_bind(nullptr, kpack::cuda_device(0), &bound), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(kpk_bind(kernel, {KPK_VENDOR_ANY, 0}, &bound), KPK_ERROR_NO_DEVICE);
+  EXPECT_EQ(kpk_unload(nullptr), KPK_OK);
+  CHECK(kpk_pack_of(nullptr) == nullptr);
+}
+
+TEST(a_pointer_to_char_is_not_read) {
+  start();
+  char *const on_device = reinterpret_cast<char *>(0x1000);
+  EXPECT_EQ(tk::scale(nullptr, on_device, device(0x2000), 1.0, 1, 1).code(), KPK_ERROR_ARGUMENT);
+  CHECK(says("argument 1 'out_ptr': expected *{fp16,fp32}, got string"));
+  finish();
+}
+
+TEST(a_huge_u64_is_never_taken_for_a_negative_number) {
+  start();
+  EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), UINT64_MAX, 1, 1).code(), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), 1.0, 1, UINT64_MAX).code(),
+            KPK_ERROR_ARGUMENT);
+  CHECK(says("got 18446744073709551615"));
+  EXPECT_EQ(tk::choose(nullptr, device(0x1000), 5, "single", false, UINT64_MAX, 1).code(),
+            KPK_ERROR_ARGUMENT);
+  finish();
+}
+
+TEST(volatile_and_foreign_doubles_stay_doubles) {
+  start();
+  const volatile double tenth = 0.1;
+  CHECK(tk::scalars(nullptr, reinterpret_cast<double *>(0x1000), true, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0,
+                    tenth));
+  EXPECT_EQ(fake::argument<double>(last_launch(), 13), 0.1);
+  finish();
+}
+
 TEST(linked_kernels_are_found_by_name) {
   unsigned count = 0;
   for (const kpack::Kernel &kernel : kpack::linked_kernels()) count += std::strlen(kernel.name()) != 0;

@@ -110,6 +110,7 @@ TEST(a_refused_file_backed_image_is_loaded_from_a_copy) {
     hip.option("file_backed", code);
     CHECK(tk::nothing(nullptr));
     EXPECT_EQ(hip.calls("hipModuleLoadData"), uint64_t{2});
+    EXPECT_EQ(hip.entry<int()>("hipGetLastError")(), 0);
     CHECK(tk::nothing(nullptr));
     EXPECT_EQ(hip.unaligned(), uint64_t{0});
     finish();
@@ -146,6 +147,17 @@ TEST(a_bound_launch_asks_the_driver_nothing) {
   EXPECT_EQ(hip.calls("hipGetDevice"), before);
   EXPECT_EQ(last_launch().device, 1);
   finish();
+}
+
+TEST(a_module_that_stays_loaded_keeps_its_image) {
+  start();
+  hip.option("file_backed", kFileNotFound);
+  CHECK(tk::nothing(nullptr));
+  hip.fail("hipModuleUnload", kOutOfMemory, 0, 1);
+  EXPECT_EQ(kpk_unload(&kpack::Kernel(tk::nothing).native()), KPK_ERROR_DRIVER);
+  CHECK(says("nothing: hipModuleUnload"));
+  EXPECT_EQ(hip.live("module"), uint64_t{1});
+  hip.configure("gfx90a:sramecc+:xnack-,gfx1100");
 }
 
 TEST(unloading_gives_everything_back) {

@@ -132,6 +132,15 @@ TEST(halves_agree_with_the_compilers_own) {
 }
 #endif
 
+TEST(halves_are_rounded_once) {
+  // In two steps, by way of float, these would be ties and go to even.
+  EXPECT_EQ(kpk::float_bits(KPK_FP16, 1.0 + std::ldexp(1, -11) + std::ldexp(1, -40)), uint64_t{0x3c01});
+  EXPECT_EQ(kpk::float_bits(KPK_FP16, 1.0 + std::ldexp(3, -11) - std::ldexp(1, -40)), uint64_t{0x3c01});
+  EXPECT_EQ(kpk::float_bits(KPK_BF16, -1.0 - std::ldexp(1, -8) - std::ldexp(1, -40)), uint64_t{0xbf81});
+  EXPECT_EQ(kpk::float_bits(KPK_FP16, 1e300), uint64_t{0x7c00});
+  EXPECT_EQ(kpk::float_bits(KPK_FP32, 0.1), uint64_t{0x3dcccccd});
+}
+
 TEST(a_long_message_is_cut_and_says_so) {
   char text[16];
   kpk::Text out(text, sizeof text);

@@ -144,11 +144,16 @@ typedef struct kpk_abi_overload {
 
 /* The byte that a type code contributes to a call signature: all integers are alike (they convert,
  * with a range check), and so are all floating scalars; pointers differ by element type. */
-#define KPK_CLASS(type)                                                       \
-  ((uint8_t)((((type) & KPK_POINTER) != 0)                    ? (int)(type)   \
-             : ((type) >= KPK_I1 && (type) <= KPK_U64)        ? (int)KPK_I64  \
-             : ((type) >= KPK_FP16 && (type) <= KPK_FP8E4B15) ? (int)KPK_FP64 \
-                                                              : (int)(type)))
+#ifdef __cplusplus
+#define KPK_U8(value) static_cast<uint8_t>(value)
+#else
+#define KPK_U8(value) ((uint8_t)(value))
+#endif
+#define KPK_CLASS(type)                                                \
+  KPK_U8(((type) & KPK_POINTER) != 0                    ? (type) + 0   \
+         : (type) >= KPK_I1 && (type) <= KPK_U64        ? KPK_I64 + 0  \
+         : (type) >= KPK_FP16 && (type) <= KPK_FP8E4B15 ? KPK_FP64 + 0 \
+                                                        : (type) + 0)
 /* The signature is FNV-1a, 64 bits, over KPK_CLASS of each parameter in call order. */
 #define KPK_SIGNATURE_SEED UINT64_C(0xcbf29ce484222325)
 #define KPK_SIGNATURE_PRIME UINT64_C(0x100000001b3)

@@ -25,7 +25,7 @@ typedef struct kpk_abi_pack kpk_pack;
 typedef enum kpk_status {
   KPK_OK = 0,
   KPK_DRY = 1,              /* the dry driver did everything but the launch: kpk_message() shows it */
-  KPK_ERROR_ARGUMENT = 2,   /* count, type, range, or null where it may not be */
+  KPK_ERROR_ARGUMENT = 2,   /* count, type, range, constness; a null kernel */
   KPK_ERROR_NO_VARIANT = 3, /* no variant's guard, alignment and equalities hold */
   KPK_ERROR_NO_IMAGE = 4,   /* the kernel has none for this device */
   KPK_ERROR_NO_DRIVER = 5,  /* neither libcuda nor libamdhip64 could be opened */
@@ -81,7 +81,8 @@ KPK_API kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const
 
 /* A kernel bound to a device, and with CUDA to one of its contexts: the current one when kpk_bind is called,
  * if it is the device's, otherwise the primary one. Launching it asks the driver nothing: the caller sees to
- * it that this context is current in the thread, as for a bare driver launch. Not valid after kpk_unload. */
+ * it that this context is current in the thread, as for a bare driver launch. After kpk_unload it
+ * loads again. */
 typedef struct kpk_bound {
   const kpk_kernel *kernel;
   void *state;
@@ -89,8 +90,8 @@ typedef struct kpk_bound {
   kpk_device device;
 } kpk_bound;
 KPK_API kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out);
-KPK_API kpk_status kpk_launch_bound(const kpk_bound *bound, void *stream, const kpk_arg *args, uint32_t count,
-                                    uint64_t signature);
+KPK_API kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
+                                    uint32_t count, uint64_t signature);
 
 /* Signature of a call: see KPK_SIGNATURE_SEED. */
 KPK_API uint64_t kpk_signature(const kpk_arg *args, uint32_t count);
@@ -108,6 +109,8 @@ KPK_API const char *kpk_device_arch(kpk_device device);
  * The environment says the same with KPACK_DRIVER=dry:gfx90a (KPACK_DRIVER=dry: the first target a
  * kernel has). */
 KPK_API kpk_status kpk_use_dry_driver(const char *arch, int succeed);
+/* 1 while launches go to the dry driver, else 0. */
+KPK_API int kpk_is_dry(void);
 
 /* ---- What is linked --------------------------------------------------------------------------- */
 
@@ -124,8 +127,10 @@ KPK_API const char *kpk_kernel_name(const kpk_kernel *kernel);
  * NUL; returns the length it has or would have. */
 KPK_API size_t kpk_kernel_prototype(const kpk_kernel *kernel, char *text, size_t bytes);
 
-/* Forgets and unloads all that the runtime loaded for this kernel, on all devices. No launch of it may
- * be under way. */
+/* Unloads all that the runtime loaded for this kernel, on all devices; the next launch loads again. No launch
+ * of it may be under way. A shared object that holds a pack is unloaded so, kernel by kernel, before its
+ * dlclose: the drivers keep pointers into it. KPK_ERROR_DRIVER if a driver refused; what could be unloaded
+ * is. */
 KPK_API kpk_status kpk_unload(const kpk_kernel *kernel);
 
 /* The records of all packs in the executable or shared object that holds this call; both null if it has
