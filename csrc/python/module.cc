@@ -134,8 +134,26 @@ kpk_arg from_text(py::handle object) {
   return value(KPK_STRING, reinterpret_cast<uintptr_t>(text));
 }
 
+// A GPU cannot reach a program's own memory; the dry driver reaches none at all.
+void refuse_host_memory(const std::string &device) {
+  if (kpk_is_dry() == 0) throw Error("expected memory of a GPU, got memory of " + device);
+}
+
+// Memory of a GPU, as torch says it: AMD's is cuda, too. What says nothing is taken at its word.
+void check_torch_device(py::handle object) {
+  const py::object is_cuda = py::getattr(object, "is_cuda", py::none());
+  if (is_cuda.ptr() == Py_True) return;
+  const py::object device = py::getattr(object, "device", py::none());
+  const py::object type = py::getattr(device, "type", py::none());
+  const std::string name = type.is_none() ? "" : std::string(py::str(type));
+  if (name == "meta") throw Error("expected memory of a GPU, got a meta tensor, which has no memory");
+  if (name == "cuda" || name == "hip" || (name.empty() && is_cuda.is_none())) return;
+  refuse_host_memory("device " + (name.empty() ? "cpu" : name));
+}
+
 // torch.Tensor, and what looks like one.
 kpk_arg from_data_ptr(py::handle object, py::handle data_ptr) {
+  check_torch_device(object);
   const py::object dtype = py::getattr(object, "dtype", py::none());
   const std::optional<uint8_t> type = dtype_code(dtype);
   if (!type) throw Error("expected a tensor of a type that Triton has, got " + std::string(py::str(dtype)));
@@ -144,6 +162,9 @@ kpk_arg from_data_ptr(py::handle object, py::handle data_ptr) {
 
 kpk_arg from_cuda_array(const py::dict &interface) {
   const std::string typestr = py::str(interface["typestr"]);
+  if (typestr.rfind('>', 0) == 0) {
+    throw Error("expected an array of little-endian numbers, got typestr '" + typestr + "'");
+  }
   const std::optional<uint8_t> type = find(kTypestrs, typestr.empty() ? "" : typestr.c_str() + 1);
   if (!type) throw Error("expected an array of a type that Triton has, got typestr '" + typestr + "'");
   const py::tuple data = interface["data"];
@@ -152,7 +173,9 @@ kpk_arg from_cuda_array(const py::dict &interface) {
 
 // ---- DLPack, as its specification lays the structs out: the part that is read here
 
-constexpr int kDLCuda = 2, kDLRocm = 10;
+constexpr int kDLCpu = 1, kDLCuda = 2, kDLRocm = 10;
+// Memory of a GPU, memory of the host that is pinned for it, and memory of both.
+constexpr int kDLReachable[] = {kDLCuda, 3, kDLRocm, 11, 13};
 
 struct DLTensor {
   void *data;
@@ -176,15 +199,23 @@ std::optional<uint8_t> dlpack_type(const DLTensor &tensor) {
   return tensor.lanes == 1 ? find(table, name.c_str()) : std::nullopt;
 }
 
+void check_dlpack_device(int device) {
+  for (const int reachable : kDLReachable) {
+    if (device == reachable) return;
+  }
+  refuse_host_memory(device == kDLCpu ? "device cpu" : "DLPack device type " + std::to_string(device));
+}
+
 // What a producer is asked to wait with: the stream as DLPack counts, where CUDA's default stream is 1.
-py::object dlpack_stream(py::handle object, const void *stream) {
-  const int device = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>();
+py::object dlpack_stream(int device, const void *stream) {
   if (device != kDLCuda && device != kDLRocm) return py::none();
   return py::int_(stream == nullptr && device == kDLCuda ? 1 : reinterpret_cast<uintptr_t>(stream));
 }
 
 kpk_arg from_dlpack(py::handle object, const void *stream, Arguments *call) {
-  const py::object capsule = object.attr("__dlpack__")(py::arg("stream") = dlpack_stream(object, stream));
+  const int device = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>();
+  check_dlpack_device(device);
+  const py::object capsule = object.attr("__dlpack__")(py::arg("stream") = dlpack_stream(device, stream));
   // Only borrowed: a capsule that nobody has renamed gives its tensor back when it goes.
   void *managed = PyCapsule_GetPointer(capsule.ptr(), "dltensor");
   if (managed == nullptr) throw py::error_already_set();
@@ -201,6 +232,17 @@ kpk_arg from_dlpack(py::handle object, const void *stream, Arguments *call) {
 
 // ---- any value
 
+// The kind of a numpy scalar ("b", "i", "u", "f", "c", ...), or "": without this a bool would count as a float.
+std::string numpy_kind(py::handle object) {
+  const py::object kind = py::getattr(py::getattr(object, "dtype", py::none()), "kind", py::none());
+  return PyUnicode_Check(kind.ptr()) ? std::string(py::str(kind)) : "";
+}
+
+bool has_float(PyObject *raw) {
+  const PyNumberMethods *methods = Py_TYPE(raw)->tp_as_number;
+  return methods != nullptr && methods->nb_float != nullptr;
+}
+
 kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
   PyObject *raw = object.ptr();
   if (PyBool_Check(raw)) return value(KPK_I1, raw == Py_True);
@@ -215,10 +257,11 @@ kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
     return from_cuda_array(object.attr("__cuda_array_interface__"));
   }
   if (py::hasattr(object, "__dlpack__")) return from_dlpack(object, stream, call);
-  if (PyIndex_Check(raw)) {  // numpy's integers; after DLPack, since numpy's arrays say they are one too
-    return from_integer(py::object(object.attr("__index__")()));
-  }
-  if (py::hasattr(object, "__float__")) return from_float(py::float_(object.cast<py::object>()));
+  // After DLPack, since numpy's arrays say that they are numbers, too.
+  const std::string kind = numpy_kind(object);
+  if (kind == "b") return value(KPK_I1, PyObject_IsTrue(raw) == 1);
+  if (PyIndex_Check(raw)) return from_integer(py::object(object.attr("__index__")()));
+  if (has_float(raw) && kind != "c") return from_float(py::float_(object.cast<py::object>()));
   if (const std::optional<uint8_t> type = dtype_code(object)) return value(KPK_DTYPE, *type);
   throw Error("expected a tensor, a number, a string, a dtype or None, got " + type_of(object));
 }
@@ -231,13 +274,20 @@ void *stream_handle(py::handle stream) {
   } else if (py::hasattr(stream, "__cuda_stream__")) {
     handle = stream.attr("__cuda_stream__");  // (version, handle); a method since version 0
     if (PyCallable_Check(handle.ptr())) handle = handle();
-    handle = handle.cast<py::tuple>()[1];
+    const bool is_pair = PyTuple_Check(handle.ptr()) && PyTuple_GET_SIZE(handle.ptr()) == 2;
+    handle = is_pair ? py::object(handle[py::int_(1)]) : py::none();
   }
   if (!PyIndex_Check(handle.ptr())) {
     throw Error("stream: expected an integer, an object with cuda_stream or __cuda_stream__, or None, got " +
                 type_of(stream));
   }
-  return reinterpret_cast<void *>(handle.cast<uintptr_t>());
+  const py::int_ number(py::object(handle.attr("__index__")()));
+  const unsigned long long address = PyLong_AsUnsignedLongLong(number.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw Error("stream: expected the address of a stream, got " + std::string(py::str(number)));
+  }
+  return reinterpret_cast<void *>(static_cast<uintptr_t>(address));
 }
 
 // ---- kernels and packs

@@ -16,14 +16,16 @@ kpk_status no_driver(const char *kernel, const char *cuda, const char *hip) {
 
 }  // namespace
 
-kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver **driver) {
-  if (stream.vendor < KPK_VENDOR_ANY || stream.vendor > KPK_VENDOR_HIP) {
+std::atomic<const Driver *> g_drivers[3];
+
+kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver) {
+  if (vendor < KPK_VENDOR_ANY || vendor > KPK_VENDOR_HIP) {
     return fail(KPK_ERROR_STREAM, "%s: expected a stream's vendor to be KPK_VENDOR_..., got %d", kernel,
-                stream.vendor);
+                vendor);
   }
   const char *no_cuda = nullptr, *no_hip = nullptr;
-  const Driver *cuda = stream.vendor == KPK_VENDOR_HIP ? nullptr : cuda_driver(&no_cuda);
-  const Driver *hip = stream.vendor == KPK_VENDOR_CUDA ? nullptr : hip_driver(&no_hip);
+  const Driver *cuda = vendor == KPK_VENDOR_HIP ? nullptr : cuda_driver(&no_cuda);
+  const Driver *hip = vendor == KPK_VENDOR_CUDA ? nullptr : hip_driver(&no_hip);
   if (cuda != nullptr && hip != nullptr) {
     return fail(
         KPK_ERROR_STREAM,
@@ -32,7 +34,9 @@ kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver 
         kernel);
   }
   *driver = cuda != nullptr ? cuda : hip;
-  return *driver == nullptr ? no_driver(kernel, no_cuda, no_hip) : KPK_OK;
+  if (*driver == nullptr) return no_driver(kernel, no_cuda, no_hip);
+  g_drivers[vendor].store(*driver, std::memory_order_release);
+  return KPK_OK;
 }
 
 }  // namespace kpk
