@@ -23,6 +23,7 @@ demo: $(VENV)/install.stamp
 	$(IN_VENV) sh examples/quickstart/run.sh
 archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a network: no GPU takes part
 	mkdir -p build/archives && $(IN_VENV) kpack build kernels/softmax.py $(ARCHS:%=--arch %) -o build/archives/libtk.a
+	$(IN_VENV) kpack build tests/cpp/kernels.py $(ARCHS:%=--arch %) -o build/archives/libtests.a
 gpu: # without pip, .venv and network: benchmarks/README.md
 	benchmarks/run
 clean:

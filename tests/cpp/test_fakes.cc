@@ -330,7 +330,7 @@ TEST(cuda_refuses_what_is_no_image_for_the_device) {
               {1, kPtx, 0},
               {0, ".version 8.0\n", 218},
               {0, ".version 9.9\n.target sm_80\n", 222},
-              {0, ".version 8.0\n.target sm_100\n", 209}};
+              {0, ".version 8.0\n.target sm_100\n", 218}};
   int index = 0;
   for (const auto &row : rows) {
     cuda.primary(row.device);
@@ -394,7 +394,9 @@ TEST(cuda_refuses_a_kernel_on_a_device_it_has_no_image_for) {
   const Cuda older("sm_80");
   const Pages pages(read_image("sm_90.cubin"));
   void *library = nullptr;
-  EXPECT_EQ(older.load_library(&library, pages.data()), 209);
+  EXPECT_EQ(older.load_library(&library, pages.data()), 0);
+  EXPECT_EQ(older.call("cuLibraryGetKernel", &kernel, library, entry_of(read_image("sm_90.cubin")).c_str()),
+            209);
 }
 
 TEST(cuda_large_shared_memory_must_be_opted_into) {

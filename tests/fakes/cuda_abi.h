@@ -72,6 +72,7 @@ enum CudaError : int {
   kInvalidContext = 201,
   kInvalidPtx = 218,
   kUnsupportedPtxVersion = 222,
+  kOutOfResources = 701,
   kContextIsDestroyed = 709,
   kInvalidClusterSize = 912,
 };

@@ -6,14 +6,25 @@ from pathlib import Path
 
 import pytest
 
-LIBRARY = Path(__file__).parents[2] / "build" / "gpu" / "libtk.so"
+BUILT = Path(__file__).parents[2] / "build" / "gpu"
 
 
-@pytest.fixture(scope="session")
-def library() -> Path:
+def built(name: str) -> Path:
     torch = pytest.importorskip("torch", reason="torch is what results are compared with")
     if not torch.cuda.is_available():
         pytest.skip("torch.cuda is not available")
     # With a GPU, a missing library is a mistake, not a reason to skip.
-    assert LIBRARY.exists(), f"{LIBRARY}: expected from `make gpu`"
-    return LIBRARY
+    assert (BUILT / name).exists(), f"{BUILT / name}: expected from `make gpu`"
+    return BUILT / name
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """The kernels of kernels/."""
+    return built("libtk.so")
+
+
+@pytest.fixture(scope="session")
+def tests_library() -> Path:
+    """The kernels of tests/cpp/kernels.py."""
+    return built("libtests.so")

@@ -1,0 +1,98 @@
+"""The kernels that the C++ tests launch on fakes, on a GPU: what arrives in a kernel is what was passed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kpack.errors
+
+if TYPE_CHECKING:
+    from kpack.runtime import LoadedPack
+
+
+@pytest.fixture(scope="module")
+def kernels(tests_library: Path) -> LoadedPack:
+    from kpack.runtime import load
+
+    return load(tests_library)
+
+
+@pytest.fixture
+def cuda(tests_library: Path) -> Any:
+    import torch
+
+    return torch
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stride", "offset", "n"),
+    list(itertools.product(["float16", "float32"], [1, 3], [0, 1], [1, 128, 1000, 50_000])),
+    ids=str,
+)
+def test_scale_in_every_variant(
+    cuda: Any, kernels: LoadedPack, dtype: str, stride: int, offset: int, n: int
+) -> None:
+    source = cuda.randn(offset + stride * n, device="cuda").to(getattr(cuda, dtype))[offset:]
+    out = cuda.zeros(n, device="cuda", dtype=source.dtype)
+    kernels["scale"](out, source, 2.5, stride, n)
+    cuda.testing.assert_close(out, (source[::stride][:n].float() * 2.5).to(source.dtype))
+
+
+def test_every_scalar_type_arrives(cuda: Any, kernels: LoadedPack) -> None:
+    values = (True, -100, -30_000, -(2**31), 2**40, 200, 60_000, 2**32 - 1, 2**50, 1.5, -2.25, 0.1, 1e-3)
+    out = cuda.zeros(1, device="cuda", dtype=cuda.float64)
+    kernels["scalars"](out, *values)
+    expected = sum(values[:11]) + float(cuda.tensor(0.1, dtype=cuda.float32)) + values[12]
+    assert out.item() == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("mode", "fast"), list(itertools.product(["double", "single"], [True, False])), ids=str
+)
+def test_selected_constexprs(cuda: Any, kernels: LoadedPack, mode: str, fast: bool) -> None:
+    out = cuda.zeros(1, device="cuda")
+    kernels["choose"](out, 7, mode, fast, 1, 1)
+    assert out.item() == 7 * (2 if mode == "double" else 1) + 0.5 * fast
+
+
+def test_more_than_48_kb_of_shared_memory(cuda: Any, kernels: LoadedPack) -> None:
+    a, b = (cuda.randn(3, 128, 128, device="cuda").half() for _ in range(2))
+    out = cuda.zeros(128, 128, device="cuda")
+    kernels["product"](out, a, b, 3)
+    cuda.testing.assert_close(out, (a.float() @ b.float()).sum(0), rtol=1e-3, atol=1e-2)
+
+
+def test_a_pointer_that_may_be_none(cuda: Any, kernels: LoadedPack) -> None:
+    out, bias = cuda.zeros(1, device="cuda"), cuda.full((1,), 0.25, device="cuda")
+    kernels["optional"](out, None, 3)
+    assert out.item() == 3
+    kernels["optional"](out, bias, 3)
+    assert out.item() == 3.25
+
+
+def test_a_side_stream_and_a_graph(cuda: Any, kernels: LoadedPack) -> None:
+    source, out = cuda.ones(256, device="cuda"), cuda.zeros(256, device="cuda")
+    stream = cuda.cuda.Stream()
+    stream.wait_stream(cuda.cuda.current_stream())
+    kernels["scale"](out, source, 2.0, 1, 256, stream=stream)
+    stream.synchronize()
+    assert (out == 2).all()
+    graph = cuda.cuda.CUDAGraph()
+    with cuda.cuda.graph(graph):
+        kernels["scale"](out, source, 3.0, 1, 256, stream=cuda.cuda.current_stream())
+    source.fill_(5)
+    graph.replay()
+    cuda.cuda.synchronize()
+    assert (out == 15).all()
+
+
+def test_a_wrong_call_launches_nothing(cuda: Any, kernels: LoadedPack) -> None:
+    out = cuda.zeros(4, device="cuda")
+    with pytest.raises(kpack.errors.LaunchError, match="argument 1 'out_ptr': expected"):
+        kernels["scale"](out.long(), out, 1.0, 1, 4)
+    with pytest.raises(kpack.errors.LaunchError, match="host memory|expected"):
+        kernels["scale"](out.cpu(), out, 1.0, 1, 4)
