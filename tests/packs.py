@@ -136,6 +136,7 @@ def images(of: Plan, fill: int = 1) -> dict[tuple[int, str], Image]:
             same = target.name == "sm_80" and index == 1
             kind = 0 if same else index
             code = (f"{of.name} {kind} {target.name} {fill} " * 40).encode()[: 700 + 10 * kind]
+            code += b"\0" if target.kind == abi.IMAGE_PTX else b""
             found[index, target.name] = image(target.name, code, entry=f"{of.name}_{index}")
     return found
 

@@ -82,7 +82,8 @@ int check_image(const Image &image, int arch) {
     return kUnsupportedPtxVersion;
   }
   if (runs_on(image, arch)) return kOk;
-  return image.kind == Kind::kPtx ? kInvalidPtx : kNoBinaryForGpu;
+  if (image.kind == Kind::kPtx) return kInvalidPtx;
+  return kNoBinaryForGpu;
 }
 
 int function_attribute(Function *function, int attribute, int device, int *value) {

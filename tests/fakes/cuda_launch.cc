@@ -101,7 +101,8 @@ int check_arguments(Call call, const Function &function, void **params, void **e
           "expected a parameter buffer of " + std::to_string(kernel.param_bytes) + " bytes, got " +
               std::to_string(out->block_bytes));
   // A real driver takes a block that is too short, and reads past it.
-  return out->block_bytes > kernel.param_bytes ? kOutOfResources : kInvalidValue;
+  if (out->block_bytes > kernel.param_bytes) return kOutOfResources;
+  return kInvalidValue;
 }
 
 // Keeps the launch; reads the arguments, so that a sanitizer sees a pointer that is too short, and an image

@@ -35,7 +35,7 @@ static inline void dump_image(const kpk_abi_kernel *kernel, const kpk_abi_image 
   printf("  image %s %s %s %s %" PRIu64 " bytes %016" PRIx64 "%s%s\n", text(&image->symbol),
          text(&target->name), text(&target->processor), text(&image->entry), image->raw_bytes,
          sum(data, image->raw_bytes), (uintptr_t)data % align ? " misaligned" : "",
-         target->kind == KPK_IMAGE_PTX && data[image->raw_bytes] ? " unterminated" : "");
+         target->kind == KPK_IMAGE_PTX && data[image->raw_bytes - 1] ? " unterminated" : "");
   printf("   slots");
   for (uint32_t i = 0; i < image->layout.count; ++i) {
     const kpk_abi_slot *slot = (const kpk_abi_slot *)at(&image->layout, i);
