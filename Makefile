@@ -3,7 +3,9 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0# what the tests compare with: a CPU build will do, say which if your index has several
 TRITON ?= # or one version: triton==3.6.*
 ARCHS ?= gfx90a gfx942 gfx1100 sm_80 sm_90
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard csrc/src/* csrc/python/* csrc/include/kpack/* csrc/cmake/*)
+# Folders, for a file that is new: an editable install knows the files there were.
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard csrc/src/* csrc/python/* csrc/include/kpack/* csrc/cmake/*) \
+  $(shell find kpack -type d ! -name __pycache__)
 PIP = $(VENV)/bin/pip --quiet --disable-pip-version-check install
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CPP = '*.h' '*.hpp' '*.cc'

@@ -36,11 +36,15 @@ def build(
 ) -> Pack:
     """Compile every variant of `kernels` for every `arch`, without a GPU.
 
-    kernels   a Python file, a folder of them, a module, a Kernel, or several Kernels
+    kernels   a Python file, a folder of them, a module, a Kernel, or a list of all of these
+    arch      one name or several: "sm_90" (cubin), "ptx_80" (PTX), "gfx90a" (hsaco)
     name      the pack's; without one, it is the archive's file name without `lib`
     host      the machine of the programs that will link the archive: x86_64 or aarch64
     jobs      processes to compile with; one a core if not given
     progress  show a bar; if not given, where there is a terminal
+
+    Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
+    PackError for a host; CompileError, whose `failures` are all variants that did not compile.
     """
     # What can be wrong without compiling is refused before compiling: it takes minutes.
     if name is not None:
@@ -105,7 +109,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Compiled kernels, ready to be written as an archive."""
+    """Compiled kernels, ready to be written as an archive. Made by `build`."""
 
     name: str | None
     host: str
@@ -114,14 +118,20 @@ class Pack:
 
     @property
     def plans(self) -> tuple[Plan, ...]:
+        """What was built, a plan a kernel, by name."""
         return tuple(part.plan for part in self.parts)
 
     @property
     def images(self) -> tuple[Image, ...]:
+        """All machine code, with its facts: kernel after kernel, variant after variant."""
         return tuple(image for part in self.parts for _, image in part.images)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write the archive, all of it or nothing, and say where it is."""
+        """Write the archive to `path`, all of it or nothing, and say where it is.
+
+        Raises SpecError when the pack has no name and the file's is none, and PackError when the archive
+        cannot be written.
+        """
         archive = Path(path)
         name = self.name if self.name is not None else _name_from(archive)
         members = [

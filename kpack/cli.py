@@ -5,14 +5,13 @@ Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -22,7 +21,7 @@ from rich.table import Table
 from kpack.errors import KpackError
 
 if TYPE_CHECKING:
-    from kpack.objfile.listing import ImageListing, KernelListing, PackListing
+    from kpack.objfile.listing import ImageListing, KernelListing
 
 __all__ = ["main"]
 
@@ -71,8 +70,7 @@ def build(
 
     began = time.monotonic()
     arch = [part for given in archs for part in given.replace(",", " ").split()]
-    found = [kernel for path in kernels for kernel in kpack.find_kernels(path)]
-    pack = kpack.build(found, arch, name=name, host=host, jobs=jobs, progress=False if quiet else None)
+    pack = kpack.build(kernels, arch, name=name, host=host, jobs=jobs, progress=False if quiet else None)
     path = pack.write(output)
     if not quiet:
         count = len(pack.plans)
@@ -89,14 +87,15 @@ def build(
 @commands.command(name="ls")
 @click.argument("archive", type=click.Path())
 @click.option("--summary", is_flag=True, help="One line a kernel and target instead of one an image.")
-@click.option("--json", "as_json", is_flag=True, help="Every fact of the archive, for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Every fact of the archive, for jq.")
 def list_archive(archive: str, summary: bool, as_json: bool) -> None:
     """Show what is in ARCHIVE: kernels, variants, targets, sizes, registers, spills, shared memory."""
     from kpack.objfile.reading import read_pack
+    from kpack.objfile.words import in_words
 
     pack = read_pack(archive)
     if as_json:
-        click.echo(json.dumps(_plain(pack), indent=1))
+        click.echo(json.dumps(in_words(pack), indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS, highlight=False)
     kernels, images = len(pack.kernels), sum(len(kernel.images) for kernel in pack.kernels)
@@ -163,15 +162,15 @@ def _range(images: Iterable[ImageListing], fact: Callable[[ImageListing], int]) 
 def _call(kernel: KernelListing) -> str:
     """The parameters as a person reads them: "const *{fp16,fp32} in_ptr, i32 n, selected MODE, launch rows"."""
     from kpack.objfile import abi
+    from kpack.objfile.words import type_name
 
-    type_names = {abi.VOID: "void", **{code: name for name, code in abi.DTYPES.items()}}
     prefixes = {abi.PARAM_ARGUMENT: "", abi.PARAM_SELECTED: "selected ", abi.PARAM_LAUNCH: "launch "}
     shown = []
     for index, param in enumerate(kernel.params):
         text = prefixes[param.kind]
         if param.kind == abi.PARAM_ARGUMENT:
             codes = dict.fromkeys(overload.types[index] for overload in kernel.overloads)
-            names = [type_names[code & ~abi.POINTER] for code in codes]
+            names = [type_name(code & ~abi.POINTER) for code in codes]
             text += "const " if param.flags & abi.PARAM_CONST else ""
             text += "*" if any(code & abi.POINTER for code in codes) else ""
             text += (names[0] if len(names) == 1 else "{" + ",".join(names) + "}") + " "
@@ -184,21 +183,6 @@ def _size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count} bytes"
-
-
-def _plain(value: Any) -> Any:
-    """A listing as JSON has it: dataclasses as objects, programs in hex, image bytes left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not isinstance(getattr(value, field.name), memoryview)
-        }
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
 
 
 # ---- config

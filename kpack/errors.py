@@ -58,7 +58,7 @@ class Failure:
 
 
 class CompileError(KpackError):
-    """Variants that did not compile, all of them."""
+    """Variants that did not compile, all of them: `failures` has one for each, and its reason."""
 
     def __init__(self, failures: tuple[Failure, ...]) -> None:
         count = len(failures)

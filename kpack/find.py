@@ -1,4 +1,4 @@
-"""Finding kernels: in a file, a folder of files, a module or a collection; of each name, one."""
+"""Finding kernels: in files, folders of files, modules and collections of all of these; of each name, one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any
+from types import ModuleType
+from typing import Any, Union
 
+from kpack.alike import alike
 from kpack.errors import SpecError
 from kpack.spec import Kernel
 
 __all__ = ["Source", "find_kernels"]
 
-Source = str | os.PathLike[str] | ModuleType | Kernel | Iterable[Kernel]
+Source = Union[str, os.PathLike[str], ModuleType, Kernel, Iterable["Source"]]  # noqa: UP007  # names itself
 
 
 def find_kernels(source: Source) -> tuple[Kernel, ...]:
-    """The kernels that `source` is or holds, by name. Raises SpecError for none, and for two of one name."""
+    """The kernels that `source` is or holds, sorted by name, each once.
+
+    source  a Python file, a folder of them (those that begin with "_" or "test_" left out), a module, a Kernel,
+            or a list of all of these; of a file or module count Kernels at top level, and those in its lists,
+            tuples and dicts
+
+    Raises SpecError for a source without kernels, for two different kernels of one name, and for a file that
+    fails when it is run, with its line.
+    """
     found: dict[str, tuple[Kernel, str]] = {}
-    for kernel, place in _kernels_in(source):
+    for kernel, place in _some_kernels_in(source, {}):
         other, other_place = found.setdefault(kernel.name, (kernel, place))
         if not _same(kernel, other):
             raise SpecError(
                 f"kernel {kernel.name!r}: expected one of this name, got one in {other_place} and one in {place}; "
                 "give one of them another name="
             )
-    if not found:
-        raise SpecError(f"kernels: expected at least one kpack.Kernel in {_describe(source)}, got none")
     return tuple(found[name][0] for name in sorted(found))
 
 
@@ -45,8 +51,15 @@ def _describe(source: Source) -> str:
 # ---- where kernels are
 
 
-def _kernels_in(source: Source) -> Iterator[tuple[Kernel, str]]:
-    """Each kernel, and where it is for messages."""
+def _some_kernels_in(source: Source, loaded: dict[Path, ModuleType]) -> list[tuple[Kernel, str]]:
+    found = list(_kernels_in(source, loaded))
+    if not found:
+        raise SpecError(f"kernels: expected at least one kpack.Kernel in {_describe(source)}, got none")
+    return found
+
+
+def _kernels_in(source: Source, loaded: dict[Path, ModuleType]) -> Iterator[tuple[Kernel, str]]:
+    """Each kernel, and where it is for messages. A file is run once, however often it is named."""
     if isinstance(source, Kernel):
         yield source, source.checked.function.source
     elif isinstance(source, ModuleType):
@@ -54,18 +67,19 @@ def _kernels_in(source: Source) -> Iterator[tuple[Kernel, str]]:
             yield kernel, f"module {source.__name__}"
     elif isinstance(source, (str, os.PathLike)):
         for file in _files(Path(source)):
-            for kernel in _members(vars(_load(file)).values()):
+            path = file.resolve()
+            if path not in loaded:
+                loaded[path] = _load(file)
+            for kernel in _members(vars(loaded[path]).values()):
                 yield kernel, str(file)
     else:
         for item in _each(source):
-            if not isinstance(item, Kernel):
-                raise SpecError(f"kernels: expected a kpack.Kernel, got {item!r}")
-            yield item, item.checked.function.source
+            yield from _some_kernels_in(item, loaded)
 
 
 def _each(source: Any) -> Iterator[Any]:
     try:
-        return iter(source)
+        return iter(source.values() if isinstance(source, Mapping) else source)
     except TypeError:
         raise SpecError(
             f"kernels: expected a file, a folder, a module, a kpack.Kernel or several, got {source!r}"
@@ -140,20 +154,7 @@ def _place(error: BaseException, file: Path) -> str:
 
 def _same(one: Kernel, other: Kernel) -> bool:
     """Whether two kernels are one, perhaps from a file that was loaded twice, by us and by a neighbour."""
-    return one is other or _content(one) == _content(other)
-
-
-def _content(kernel: Kernel) -> object:
-    given = (getattr(kernel, field.name) for field in fields(Kernel) if field.name != "checked")
-    return tuple(map(_comparable, given))
-
-
-def _comparable(value: Any) -> object:
-    code = getattr(value, "__code__", None) or getattr(getattr(value, "fn", None), "__code__", None)
-    if isinstance(code, CodeType):
-        return code.co_filename, code.co_firstlineno, code.co_code
-    if isinstance(value, Mapping):
-        return tuple((name, _comparable(item)) for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_comparable, value))
-    return str(value)  # triton.Config says in its text all that it holds
+    # Guards, grids and extents are in `checked`, as what they mean; configs= may be a callable.
+    return one is other or alike(
+        (one.name, one.fn, one.configs, one.checked), (other.name, other.fn, other.configs, other.checked)
+    )

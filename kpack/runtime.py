@@ -49,6 +49,8 @@ class LoadedKernel:
         `__cuda_stream__`, or None for the device's default stream.
 
         Returns None once the driver has taken the launch, and a `Launch` where the dry driver stands in for it.
+        Raises LaunchError: for memory that is not a GPU's, for what does not fit the prototype, and for what the
+        driver refuses.
         """
         try:
             status = self._kernel.launch(args, stream)
@@ -91,7 +93,10 @@ class LoadedPack(Mapping[str, LoadedKernel]):
 
 def load(path: str | os.PathLike[str], name: str | None = None) -> LoadedPack:
     """Load the pack `name` of the shared object at `path`; without a name, the one that the file is named
-    after (libtk.so: tk), or the only one that it has."""
+    after (libtk.so: tk), or the only one that it has.
+
+    Raises FormatError for what is no shared object, has no such pack, or is newer than this kpack.
+    """
     # Absolute: a bare name would be looked for in the system's folders.
     file = Path(path).absolute()
     try:
@@ -109,7 +114,8 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> LoadedPack:
 def use_dry_driver(arch: str | None, *, succeed: bool = False) -> None:
     """From now on do everything but the driver call, for a device of `arch` (None: the real drivers again).
 
-    A launch then returns the `Launch` that it would have been, or None, like a real one, with `succeed`.
+    A launch then returns the `Launch` that it would have been, or None, like a real one, with `succeed`. It takes
+    memory of the host, too. Raises LaunchError for an arch that there is not; not while another thread launches.
     """
     _check(_runtime.use_dry_driver(arch, succeed))
 

@@ -14,7 +14,10 @@ __all__ = ["KNOWN", "Target", "nearest", "parse_target", "parse_targets"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One kind of machine code: a name as the user writes it, and what it means."""
+    """One kind of machine code: a name as the user writes it, and what it means.
+
+    Made from arch names by `build`, which raises TargetError for unknown ones; handed to configs=.
+    """
 
     name: str
     vendor: int
@@ -28,7 +31,7 @@ class Target:
     processor: str
     """AMD: the name itself; CUDA: empty"""
     warp_size: int
-    """threads"""
+    """threads: 64 on AMD's gfx9, else 32"""
 
 
 def _cubin(arch: int) -> Target:

@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from kpack.errors import KpackError, SpecError
 from kpack.image import Compiled, Image, read_image
 from kpack.objfile import abi
-from kpack.spec import DEFAULT_NUM_WARPS, DType, Plan, Value, Variant
+from kpack.spec import DEFAULT_NUM_WARPS, DType, Plan, Value, Variant, dtype_name
 from kpack.target import Target, nearest
 
 __all__ = ["Misfit", "check", "compile_variant", "pin_environment", "provenance", "reason_of", "source_key"]
@@ -255,7 +255,7 @@ def _source(plan: Plan, variant: Variant) -> ASTSource:
     return ASTSource(fn, signature, constexprs=constants, attrs=attributes)
 
 
-_DTYPES = {str(dtype): dtype for dtype in vars(tl).values() if isinstance(dtype, tl.dtype)}
+_DTYPES = {dtype_name(dtype): dtype for dtype in vars(tl).values() if isinstance(dtype, tl.dtype)}
 
 
 def _triton_value(value: Value) -> Any:

@@ -184,14 +184,20 @@ class _Symbol:
 
 
 def cdiv(a: Any, b: Any) -> Any:
-    """`a / b` rounded up, of integers or inside a traced guard or grid."""
+    """`a / b` rounded up, of integers or inside a traced guard or grid.
+
+    Raises ZeroDivisionError for b = 0, of integers; in a guard or grid, the launch fails instead.
+    """
     if isinstance(a, _Symbol) or isinstance(b, _Symbol):
         return _binary("cdiv")(a, b) if isinstance(a, _Symbol) else _binary("cdiv", swapped=True)(b, a)
     return ceil_div(a, b)
 
 
 def next_power_of_2(n: Any) -> Any:
-    """The smallest power of two not below n (1 for 0), of an integer or inside a traced guard or grid."""
+    """The smallest power of two not below n (1 for 0), of an integer or inside a traced guard or grid.
+
+    Raises ValueError for n < 0, of an integer; in a guard or grid, the launch fails instead.
+    """
     if isinstance(n, _Symbol):
         return _Symbol(make("next_power_of_2", n.expr), n.path)
     return ceil_power_of_2(n)

@@ -19,7 +19,7 @@ _EIATTR_KPARAM_INFO = 0x17
 _EIATTR_CBANK_PARAM_SIZE = 0x19
 _EIATTR_REGCOUNT = 0x2F
 _EIATTR_ANNOTATIONS = 0x55
-_EIFMT_HVAL, _EIFMT_SVAL = 3, 4
+_EIFMT_SVAL = 4
 _SPILL_REFILL = 1  # kind of annotation
 _RESERVED_SHARED = ".nv.shared.reserved.0"
 _RESERVED_SHARED_BYTES = 1024  # which sm_90 and up count into a block's static shared memory
@@ -32,7 +32,10 @@ def read_cubin(code: bytes, entry: str) -> Facts:
     elf.section(f".text.{entry}")
     own = list(_attributes(elf.section(f".nv.info.{entry}").content))
     shared = list(_attributes(elf.section(".nv.info").content))
-    symbol = next((index for index, symbol in enumerate(elf.symbols) if symbol.name == entry), -1)
+    # The shared section says whose a fact is by symbol number: without one, all of them would read as 0.
+    symbol = next((index for index, symbol in enumerate(elf.symbols) if symbol.name == entry), None)
+    if symbol is None:
+        raise FormatError(f"{entry}: expected a symbol of this name in the cubin, got none")
 
     def of_function(wanted: int) -> int:
         pairs = (_unpack("<II", body) for attribute, body in shared if attribute == wanted)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kpack.errors import FormatError
 from kpack.objfile import abi, elf
 from kpack.objfile.listing import KernelListing
-from kpack.objfile.record import Object, Record
+from kpack.objfile.record import Object, Place, Record
 
 __all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol"]
 
@@ -54,9 +54,9 @@ def _runs(kernel: KernelListing) -> Iterator[tuple[str, int, int, int]]:
 
 def check_content(found: Object, kernel: Record, listing: KernelListing) -> None:
     """Compute the hashes again: of each image once, and of the whole."""
-    hashed: dict[tuple[int, int], int] = {}
+    hashed: dict[tuple[Place, int], int] = {}
     for record, image in zip(kernel.table("images", abi.IMAGE), listing.images, strict=True):
-        key = (record.target("data").offset, image.stored_bytes)
+        key = (record.target("data"), image.stored_bytes)
         if image.codec == abi.CODEC_RAW:
             if key not in hashed:
                 hashed[key] = abi.image_hash(image.stored)

@@ -14,10 +14,9 @@ from typing import cast
 from kpack.errors import FormatError
 from kpack.objfile import abi, elf
 from kpack.objfile.host import HOSTS
+from kpack.objfile.section import LONGEST_TEXT_BYTES
 
 __all__ = ["Object", "Place", "Record", "expect_version"]
-
-_LONGEST_TEXT = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Object:
     def text(self, place: Place, what: str) -> str:
         if place not in self._texts:
             self.bytes_at(place, 1, what)
-            rest = self.elf.sections[place.section].view[place.offset : place.offset + _LONGEST_TEXT]
+            rest = self.elf.sections[place.section].view[place.offset : place.offset + LONGEST_TEXT_BYTES]
             text, end, _ = bytes(rest).partition(b"\0")
             if not end:
                 raise FormatError(

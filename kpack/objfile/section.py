@@ -16,7 +16,9 @@ from kpack.objfile import abi
 if TYPE_CHECKING:
     from kpack.spec import Value
 
-__all__ = ["Ref", "SectionWriter", "code_value"]
+__all__ = ["LONGEST_TEXT_BYTES", "Ref", "SectionWriter", "code_value"]
+
+LONGEST_TEXT_BYTES = 1 << 16  # with its NUL: a reader looks no further
 
 Ref = int | str | None  # an offset in the section, a symbol outside it, or nothing
 
@@ -78,6 +80,10 @@ class SectionWriter:
         encoded = text.encode()
         if b"\0" in encoded:
             raise PackError(f"text: expected no NUL inside, got {text!r}")
+        if len(encoded) >= LONGEST_TEXT_BYTES:
+            raise PackError(
+                f"text: expected fewer than {LONGEST_TEXT_BYTES} bytes, got {len(encoded)}: {text[:40]!r}..."
+            )
         at = self.shared(encoded + b"\0")
         assert at is not None
         return at

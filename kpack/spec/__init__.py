@@ -7,7 +7,7 @@ from kpack.spec.configs import DEFAULT_NUM_WARPS
 from kpack.spec.expand import expand
 from kpack.spec.kernel import Kernel
 from kpack.spec.plan import Constexpr, Overload, Param, Plan, Variant
-from kpack.spec.values import DType, Value
+from kpack.spec.values import DType, Value, dtype_name
 
 __all__ = [
     "DEFAULT_NUM_WARPS",
@@ -20,5 +20,6 @@ __all__ = [
     "Plan",
     "Value",
     "Variant",
+    "dtype_name",
     "expand",
 ]

@@ -11,6 +11,7 @@ from kpack.expr import Expr, trace
 from kpack.objfile import abi
 from kpack.spec.mistakes import Mistakes
 from kpack.spec.signature import Argument
+from kpack.spec.values import INT64
 from kpack.target import nearest
 
 __all__ = ["DIRECTIONS", "Arg", "read_args"]
@@ -25,17 +26,21 @@ DIRECTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """What a tuner and a checking launcher may know of one parameter of the call."""
+    """What a tuner and a checking launcher may know of one parameter of the call.
+
+    Checked by the Kernel that it is given to, which raises SpecError.
+    """
 
     direction: str = ""
     """of a pointer: "in", "out" or "inout"; empty: not said"""
     least: int | None = None
-    """of an integer: the smallest value that the kernel accepts"""
+    """of an integer: the smallest value that the kernel accepts; None: the smallest of its type"""
     most: int | None = None
+    """of an integer: the largest value that the kernel accepts; None: the largest of its type"""
     key: bool | str = False
     """True: part of the tuning key, by bucket; "exact": by value"""
     extent: Any = None
-    """expression: bytes from this pointer that the kernel may touch"""
+    """expression, as a guard is: bytes from this pointer that the kernel may touch"""
 
 
 def read_args(
@@ -63,15 +68,28 @@ def read_args(
             fields = " ".join(Arg.__dataclass_fields__)
             mistakes.add(subject, f"expected an Arg or a dict of {fields}, got {facts!r} ({error})")
             continue
-        if arg.direction not in DIRECTIONS:
+        if not isinstance(arg.direction, str) or arg.direction not in DIRECTIONS:
             mistakes.add(subject, f"direction: expected 'in', 'out' or 'inout', got {arg.direction!r}")
+            continue
         if arg.key not in (False, True, "exact"):
             mistakes.add(subject, f"key: expected True, False or 'exact', got {arg.key!r}")
         if (arg.direction or arg.extent is not None) and name not in pointers:
             mistakes.add(subject, "direction and extent: expected a pointer, got a value")
         if (arg.least is not None or arg.most is not None) and name not in integers:
             mistakes.add(subject, "least and most: expected an integer, got another type")
+        _check_range(arg, subject, mistakes)
         if arg.extent is not None:
             extents[name] = mistakes.attempt(f"{subject}: extent", partial(trace, arg.extent, integers), None)
         args[name] = arg
     return args, extents
+
+
+def _check_range(arg: Arg, subject: str, mistakes: Mistakes) -> None:
+    low, high = INT64
+    fitting = True
+    for name, bound in (("least", arg.least), ("most", arg.most)):
+        if bound is not None and not (type(bound) is int and low <= bound <= high):
+            mistakes.add(subject, f"{name}: expected an integer of 64 bits, got {bound!r}")
+            fitting = False
+    if fitting and arg.least is not None and arg.most is not None and arg.least > arg.most:
+        mistakes.add(subject, f"least and most: expected least <= most, got {arg.least} and {arg.most}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,27 +62,30 @@ def read_options(
             mistakes.add(f"{subject} {name!r}", "expected a compiler option, got a constexpr of the kernel")
         if value is not None:  # None is Triton's "not given"
             found[name] = mistakes.attempt(f"{subject} {name!r}", partial(read_value, value), None)
-    warps = found.get("num_warps", DEFAULT_NUM_WARPS)
-    if not isinstance(warps, int) or warps < 1 or warps & (warps - 1):
+    warps = found.get("num_warps")
+    if warps is not None and (type(warps) is not int or warps < 1 or warps & (warps - 1)):
         mistakes.add(f"{subject} 'num_warps'", f"expected a power of two, got {warps!r}")
     return tuple(sorted(found.items()))
 
 
 def read_configs(
-    given: Sequence[Any],
+    given: object,
     subject: str,
     function: Function,
     fixed: Mapping[str, Value],
     selected: Mapping[str, tuple[Value, ...]],
     mistakes: Mistakes,
 ) -> tuple[Config, ...]:
+    # No generator: the configs are read when the kernel is made, and again for each target.
+    if not isinstance(given, (list, tuple)):
+        mistakes.add(subject, f"expected a list of configs, or a callable of the target, got {given!r}")
+        return ()
     found: dict[Config, int] = {}
-    given = list(given) or [{}]
     missing = dict.fromkeys(
         name for name in function.constexprs if name not in {*fixed, *selected, *function.defaults}
     )
     incomplete: set[str] = set()
-    for index, config in enumerate(given):
+    for index, config in enumerate(given or [{}]):
         where = f"{subject}[{index}]"
         entries = _config_entries(config, where, mistakes)
         constexprs = []
@@ -110,7 +113,7 @@ def read_configs(
 
 def _config_entries(config: Any, where: str, mistakes: Mistakes) -> dict[str, Any]:
     if isinstance(config, Mapping):
-        return dict(config)
+        return _named(config, where, mistakes)
     if not isinstance(getattr(config, "kwargs", None), Mapping):
         mistakes.add(where, f"expected a triton.Config or a dict, got {config!r}")
         return {}
@@ -120,4 +123,10 @@ def _config_entries(config: Any, where: str, mistakes: Mistakes) -> dict[str, An
     options = {name: getattr(config, name, None) for name in ("num_warps", "num_stages", "maxnreg")}
     if getattr(config, "num_ctas", 1) != 1:
         options["num_ctas"] = config.num_ctas
-    return {**config.kwargs, **options}
+    return {**_named(config.kwargs, where, mistakes), **options}
+
+
+def _named(entries: Mapping[Any, Any], where: str, mistakes: Mistakes) -> dict[str, Any]:
+    for name in (name for name in entries if not isinstance(name, str)):
+        mistakes.add(where, f"expected names of constexprs and options, got {name!r}")
+    return {name: value for name, value in entries.items() if isinstance(name, str)}

@@ -24,9 +24,14 @@ __all__ = ["expand"]
 
 
 def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
-    """All variants of a kernel for these targets."""
+    """All variants of a kernel for these targets. Raises SpecError, with a line for each mistake."""
     checked = kernel.checked
     mistakes = Mistakes(kernel.name)
+    if checked.function.interpreted:
+        mistakes.add(
+            "kernel",
+            "expected a function to compile, got one for Triton's interpreter; build without TRITON_INTERPRET",
+        )
     configs = _configs(kernel, targets, mistakes)
     mistakes.raise_any()
     tuned = {name for config in configs for name, _ in config.constexprs}
@@ -79,7 +84,7 @@ def _configs(
         given, subject = kernel.configs, "configs"
         if callable(given):
             given, subject = given(target), f"configs({target.name})"
-            if not given:
+            if isinstance(given, (list, tuple)) and not given:
                 mistakes.add(subject, "expected one or more configs, got none")
                 continue
         configs = read_configs(given, subject, checked.function, checked.fixed, checked.selected, mistakes)

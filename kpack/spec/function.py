@@ -26,21 +26,28 @@ class Function:
     constexprs: tuple[str, ...]
     defaults: Mapping[str, Value]
     source: str
+    interpreted: bool = False
+    """made under TRITON_INTERPRET=1: for Triton's interpreter, and for no compiler"""
 
 
 def read_function(fn: Any) -> Function:
     python = getattr(fn, "fn", None)
-    if not (hasattr(fn, "arg_names") and hasattr(fn, "params") and inspect.isfunction(python)):
+    if not (hasattr(fn, "arg_names") and inspect.isfunction(python)):
         raise SpecError(
             f"kernel: expected a function decorated with @triton.jit alone, got {type(fn).__name__} {fn!r}; "
-            "autotuning belongs in configs=, and TRITON_INTERPRET must not be set"
+            "autotuning belongs in configs="
         )
-    constexprs = tuple(
-        name for name, param in zip(fn.arg_names, fn.params, strict=True) if param.is_constexpr
-    )
+    parameters = inspect.signature(python).parameters
+    interpreted = not hasattr(fn, "params")
+    if interpreted:  # then only its annotations say what is a constexpr, as Triton reads them
+        constexprs = tuple(name for name, each in parameters.items() if "constexpr" in str(each.annotation))
+    else:
+        constexprs = tuple(
+            name for name, param in zip(fn.arg_names, fn.params, strict=True) if param.is_constexpr
+        )
     defaults = {
         name: read_value(parameter.default)
-        for name, parameter in inspect.signature(python).parameters.items()
+        for name, parameter in parameters.items()
         if name in constexprs and parameter.default is not inspect.Parameter.empty
     }
     code = python.__code__
@@ -50,4 +57,5 @@ def read_function(fn: Any) -> Function:
         constexprs=constexprs,
         defaults=defaults,
         source=f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}",
+        interpreted=interpreted,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kpack.expr import Expr, parameters_of, trace, trace_grid
@@ -23,16 +24,23 @@ __all__ = ["Checked", "Kernel"]
 class Kernel:
     """A Triton kernel and what to build of it.
 
+    fn          the function under @triton.jit
+    name        a C identifier; without one, the function's
     signature   "[const ][*]type[:hint]..." of each run-time argument; type: Triton's name of one, or a type
                 variable. Hints: "16" divisible by 16, "1" equal to one, "none" null; with "?" both ways
                 (all "16?" together make one specialised and one unspecialised variant)
     types       the choices of each type variable; part of the call
-    configs     triton.Config or dicts of constexprs and options, or a callable of the Target: alternatives
+    configs     triton.Config or dicts of constexprs and options, or a callable of the Target: alternatives,
+                tried in this order
     constexprs  a list: choices that are part of the call; a single value: fixed
-    guard       the condition under which a variant may run
+    guard       the condition under which a variant may run, of arguments, constexprs and names of the grid
     grid        one to three expressions; names that are no parameters of the kernel join the call
     options     compiler options of every variant; those of a config go first
-    args        Arg, or a dict of its fields, by parameter
+    args        Arg, or a dict of its fields, by parameter of the call
+
+    Guards and grids are lambdas of the names they use, or texts; a grid may also be a number, or a tuple.
+    Raises SpecError, with a line for each mistake. Under TRITON_INTERPRET=1 a kernel can be declared and
+    `fn` be called, but nothing be built.
     """
 
     fn: Any = field(kw_only=False)
@@ -76,20 +84,25 @@ def _check(kernel: Kernel, function: Function) -> Checked:
     """Read part after part. One that is wrong is noted and stands in for itself, so that the next can be read."""
     mistakes = Mistakes(kernel.name)
     mistakes.attempt("name", lambda: check_kernel_name(kernel.name), None)
-    types = read_types(kernel.types, mistakes)
-    arguments = read_signature(kernel.signature, function, dict(types), mistakes)
-    fixed, selected = read_constexprs(kernel.constexprs, function, mistakes)
-    options = read_options("options", kernel.options, function, mistakes)
+    types = read_types(_mapping(kernel, "types", mistakes), mistakes)
+    arguments = read_signature(_mapping(kernel, "signature", mistakes), function, dict(types), mistakes)
+    fixed, selected = read_constexprs(_mapping(kernel, "constexprs", mistakes), function, mistakes)
+    options = read_options("options", _mapping(kernel, "options", mistakes), function, mistakes)
+    # Only names of the grid join the call: one that the guard alone has is a slip more often than a wish.
     known = {*function.arguments, *function.constexprs}
-    launch = mistakes.attempt(
-        "grid", lambda: tuple(n for n in parameters_of((kernel.grid, kernel.guard)) if n not in known), ()
-    )
+    named = mistakes.attempt("grid", partial(parameters_of, kernel.grid), None)
+    launch = tuple(name for name in named or () if name not in known)
     integers = integer_names(arguments, dict(types)) | {*function.constexprs, *launch}
-    guard = _check_guard(kernel, integers, mistakes)
     grid = _check_grid(kernel, integers, mistakes)
-    args, extents = read_args(kernel.args, arguments, selected, launch, integers, mistakes)
+    if named is None:  # the grid does not say its names: any of the guard's may be one
+        integers |= {*mistakes.attempt("guard", partial(parameters_of, kernel.guard), ())}
+    guard = _check_guard(kernel, integers, mistakes)
     if not callable(kernel.configs):
         read_configs(kernel.configs, "configs", function, fixed, selected, mistakes)
+    given = _mapping(kernel, "args", mistakes)
+    if named is None:  # nor which parameters there are
+        mistakes.raise_any()
+    args, extents = read_args(given, arguments, selected, launch, integers, mistakes)
     mistakes.raise_any()
     checked = Checked(
         function=function,
@@ -109,6 +122,15 @@ def _check(kernel: Kernel, function: Function) -> Checked:
     check_overloads(arguments, types, mistakes)
     mistakes.raise_any()
     return checked
+
+
+def _mapping(kernel: Kernel, name: str, mistakes: Mistakes) -> Mapping[str, Any]:
+    """A field that is a dict by name, or nothing where it is something else."""
+    given = getattr(kernel, name)
+    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+        return given
+    mistakes.add(name, f"expected a dict with a name for each key, got {given!r}")
+    return {}
 
 
 def _text(source: object, traced: Iterable[Expr]) -> str:

@@ -26,7 +26,8 @@ class Names:
         merged = [{**everywhere, **dict(config.options)} for config in configs]
         options = sorted({name for option in merged for name in option} - {"num_warps"})
         self.differing = [name for name in options if len({option.get(name) for option in merged}) > 1]
-        self.taken: set[str] = set()
+        self.taken_names: set[str] = set()
+        self.taken_entries: set[str] = set()
 
     def take(
         self,
@@ -35,6 +36,7 @@ class Names:
         options: Mapping[str, Value],
         suffix: Iterable[str],
     ) -> tuple[str, str]:
+        """The name of a variant and of its device function."""
         parts = [
             *chosen.values(),
             *(f"{name}{values[name]}" for name in self.shown),
@@ -42,12 +44,13 @@ class Names:
             *(f"{'s' if name == 'num_stages' else name}{options.get(name)}" for name in self.differing),
             *suffix,
         ]
-        name = ".".join(re.sub(r"[^A-Za-z0-9_.+-]", "_", part) for part in parts)
-        entry = f"{self.kernel}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+        plain_name = name = ".".join(re.sub(r"[^A-Za-z0-9_.+-]", "_", part) for part in parts)
+        plain_entry = entry = f"{self.kernel}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
         # -1 and .1 look the same in an entry, and odd texts in a name: then the later gets a number.
         number = 1
-        while entry in self.taken:
+        while name in self.taken_names or entry in self.taken_entries:
             number += 1
-            entry = f"{entry.removesuffix(f'__{number - 1}')}__{number}"
-        self.taken.add(entry)
-        return (name if number == 1 else f"{name}.{number}"), entry
+            name, entry = f"{plain_name}.{number}", f"{plain_entry}__{number}"
+        self.taken_names.add(name)
+        self.taken_entries.add(entry)
+        return name, entry

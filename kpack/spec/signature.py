@@ -100,7 +100,7 @@ def read_types(
         subject = f"type variable {name!r}"
         if name in _TYPES:
             mistakes.add(subject, "expected a name of its own, got a type's; call it for example 'T'")
-        if isinstance(types, str) or not types:
+        if not isinstance(types, (list, tuple)) or not types or not all(isinstance(t, str) for t in types):
             mistakes.add(subject, f"expected a list of types, got {types!r}")
             continue
         for choice in types:
@@ -154,7 +154,8 @@ def _read_argument(
     subject = f"argument {name!r}"
     if isinstance(text, str) and text.strip().startswith("tensordesc"):
         mistakes.add(
-            subject, "expected a scalar or a pointer, got a host tensor descriptor, not supported yet"
+            subject,
+            "expected a scalar or a pointer, got a host tensor descriptor, not supported yet; pass a pointer",
         )
         return Argument(name, "i32")
     match = _SIGNATURE.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -165,6 +166,12 @@ def _read_argument(
     if type_ not in types and (type_ not in _TYPES or (type_ == "void" and not pointer)):
         mistakes.add(subject, _unknown_type(type_, [*types, *abi.DTYPES]))
         type_ = "i32"
+    if not pointer and any(choice.startswith("fp8") for choice in types.get(type_, (type_,))):
+        mistakes.add(
+            subject,
+            f"expected a pointer or another type, got {text!r}; Triton's launchers pass no fp8 scalar: "
+            "pass a pointer or fp16",
+        )
     if const and not pointer:
         mistakes.add(subject, f"expected const on a pointer only, got {text!r}")
     integer = not pointer and all(choice in _INTEGERS for choice in types.get(type_, (type_,)))

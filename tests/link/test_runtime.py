@@ -63,7 +63,9 @@ def exported(library: Path) -> list[str]:
     a hidden symbol from outside."""
     rows = (line.split() for line in run("readelf", "--dyn-syms", "-W", library).splitlines())
     return sorted(
-        row[7] for row in rows if len(row) == 8 and row[6].isdigit() and row[4] != "LOCAL" and row[5] != "HIDDEN"
+        row[7]
+        for row in rows
+        if len(row) == 8 and row[6].isdigit() and row[4] != "LOCAL" and row[5] != "HIDDEN"
     )
 
 
@@ -151,6 +153,8 @@ def test_the_objects_of_a_launch_neither_allocate_nor_lock() -> None:
     launch = {"launch", "call", "select", "expr", "types", "device", "driver"}
     assert {"launch", "call", "driver"} <= undefined.keys()
     slow = ALLOCATES | LOCKS
-    assert not {name: undefined.get(name, set()) & slow for name in launch if undefined.get(name, set()) & slow}
+    assert not {
+        name: undefined.get(name, set()) & slow for name in launch if undefined.get(name, set()) & slow
+    }
     # The one place that does both, on first use.
     assert {"calloc", "pthread_mutex_lock"} <= undefined["module"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -188,6 +189,151 @@ def test_a_kernel_that_a_neighbour_imports_is_still_one(folder):
         sys.modules.pop("softmax", None)
 
 
+def test_a_list_may_mix_files_folders_modules_and_kernels(folder):
+    softmax = find_kernels(folder / "softmax.py")
+    scales = find_kernels(folder / "scale.py")
+    module = sys.modules["kpack_kernels_scale"]
+    names = ["scale_bf16", "scale_fp32", "softmax"]
+    for mixed in (
+        [str(folder / "softmax.py"), folder / "scale.py"],
+        [folder, *softmax],
+        [module, [softmax, {"one": scales[0]}]],
+        (source for source in (module, folder / "softmax.py")),
+    ):
+        assert [kernel.name for kernel in find_kernels(mixed)] == names
+
+
+def test_each_source_of_a_list_must_hold_a_kernel(folder):
+    with pytest.raises(
+        kpack.SpecError, match=r"expected at least one kpack.Kernel in '.*helpers.py', got none"
+    ):
+        find_kernels([folder / "softmax.py", folder / "helpers.py"])
+
+
+def test_kernels_are_found_in_the_lists_tuples_and_dicts_of_a_file(folder):
+    loop = "\nkernels = {}\nfor name in ('a', 'b', 'c', 'd'):\n    kernels[name] = kpack.Kernel(softmax_kernel, name, "
+    text = SOFTMAX.replace('softmax = kpack.Kernel(\n    softmax_kernel,\n    name="softmax",', loop)
+    text += (
+        "many = [kernels['a']], (kernels['b'],)\nlisted = [kernels.pop('a')]\npair = (kernels.pop('b'), 3)\n"
+    )
+    (folder / "softmax.py").write_text(text)
+    assert [kernel.name for kernel in find_kernels(folder / "softmax.py")] == ["a", "b", "c", "d"]
+
+
+TWINS = """
+import functools, triton, triton.language as tl, kpack
+
+SIZE = tl.constexpr(4)
+MODES = {"a": [1, 2.0]}
+
+class Setting:
+    def __init__(self, warps): self.warps = warps
+
+SETTING = Setting(4)
+
+def helper(target): return len(MODES["a"]) * SETTING.warps
+
+def configs_of(block, *, by=1):
+    def configs(target, more=block): return [{"BLOCK": block * by, "num_warps": helper(target) // 2}]
+    return configs
+
+@triton.jit
+def part(x): return x * SIZE
+
+@triton.jit
+def twin_kernel(out_ptr, n, BLOCK: tl.constexpr):
+    tl.store(out_ptr, part(n) + BLOCK)
+
+twin = kpack.Kernel(
+    twin_kernel,
+    signature={"out_ptr": "*i32", "n": "i32"},
+    configs=functools.partial(configs_of(64)),
+    guard=lambda n: n < 8,
+    grid=lambda n, BLOCK: kpack.cdiv(n, BLOCK),
+)
+"""
+
+
+@pytest.fixture
+def twins(folder, monkeypatch):
+    """Makes the kernel of a file that is run twice, as by a neighbour and by us, with a change in between."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(folder)
+
+    def make(before: str = "", after: str = "") -> list[kpack.Kernel]:
+        file = folder / "twins.py"
+        file.write_text(TWINS)
+        one = importlib.import_module("twins").twin
+        assert TWINS.count(before) == 1 or not before
+        file.write_text(TWINS.replace(before, after))
+        (other,) = find_kernels(file)
+        assert one is not other
+        return [one, other]
+
+    yield make
+    sys.modules.pop("twins", None)
+
+
+def test_a_file_that_was_run_twice_gives_one_kernel(twins):
+    both = twins()
+    assert find_kernels(both) == (both[0],)
+
+
+def test_a_file_that_is_named_twice_is_run_once(folder):
+    (folder / "twins.py").write_text(TWINS)
+    found = find_kernels([folder / "twins.py", folder, f"{folder}/../kernels/twins.py"])
+    assert [kernel.name for kernel in found] == ["scale_bf16", "scale_fp32", "softmax", "twin_kernel"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("lambda n: n < 8", "lambda n: n < 9"),
+        ("lambda n: n < 8", "lambda n: n <= 8"),
+        ("lambda n: n < 8", "lambda n, m=9: n < m"),
+        ("constexpr(4)", "constexpr(5)"),
+        ("[1, 2.0]", "[1, 2]"),
+        ("Setting(4)", "Setting(8)"),
+        ("configs_of(64)", "configs_of(32)"),
+        ("configs_of(64)", "configs_of(64, by=2)"),
+        ("more=block", "more=None"),
+        ("x * SIZE", "x + SIZE"),
+        ('"n": "i32"', '"n": "i64"'),
+    ],
+    ids=lambda change: change[1],
+)
+def test_kernels_that_differ_in_anything_are_two(twins, change):
+    with pytest.raises(kpack.SpecError, match="kernel 'twin_kernel': expected one of this name, got one in"):
+        find_kernels(twins(*change))
+
+
+def test_kernels_of_a_loop_that_share_a_name_are_two(folder):
+    (folder / "softmax.py").write_text(
+        SOFTMAX.replace("softmax = kpack", "loop = [kpack").replace("n_cols <= BLOCK", "n_cols <= BLOCK - off")
+        .replace("lambda n_cols, BLOCK:", "lambda n_cols, BLOCK, off=off:").rstrip().rstrip(")")
+        + ") for off in (0, 1)]\n"
+    )  # fmt: skip
+    with pytest.raises(kpack.SpecError, match="kernel 'softmax': expected one of this name"):
+        find_kernels(folder / "softmax.py")
+
+
+def test_a_kernels_file_can_be_run_in_the_interpreter_and_not_built(folder):
+    code = "import sys, kpack; (kernel,) = kpack.find_kernels(sys.argv[1]); print(type(kernel.fn).__name__)\n"
+    code += "try: kpack.build(kernel, 'sm_90')\nexcept kpack.SpecError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder / "softmax.py"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "InterpretedFunction",
+        "softmax: kernel: expected a function to compile, got one for Triton's interpreter; "
+        "build without TRITON_INTERPRET",
+    ]
+
+
 def test_a_file_may_define_dataclasses(folder):
     (folder / "softmax.py").write_text(
         "from __future__ import annotations\nimport dataclasses\n"
@@ -231,7 +377,7 @@ def test_a_file_that_gives_no_kernel_is_refused_with_its_line(tmp_path, text, wo
     [
         ("/nowhere/kernels.py", "expected a file or folder, got '/nowhere/kernels.py', which does not exist"),
         ([], "expected at least one kpack.Kernel in [], got none"),
-        ([1], "expected a kpack.Kernel, got 1"),
+        ([1], "expected a file, a folder, a module, a kpack.Kernel or several, got 1"),
         (3, "expected a file, a folder, a module, a kpack.Kernel or several, got 3"),
         (dataclasses, "expected at least one kpack.Kernel in module dataclasses, got none"),
     ],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-KERNEL = '''
+KERNEL = """
 import triton, triton.language as tl, kpack
 
 @triton.jit
@@ -27,7 +28,7 @@ double = kpack.Kernel(
     guard=lambda n: n > 0,
     grid=lambda n, BLOCK: (n + BLOCK - 1) // BLOCK,
 )
-'''
+"""
 
 
 def kpack(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,6 +50,14 @@ def archive(source: Path) -> Path:
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 kernel, 8 images for gfx90a, sm_80" in done.stdout
     return path
+
+
+def test_files_and_folders_are_built_together_each_kernel_once(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(KERNEL.replace('name="twice"', 'name="again"'))
+    done = kpack("build", source, source.parent, other, "--arch", "sm_80", "-o", tmp_path / "libtk.a")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 kernels, 8 images for sm_80" in done.stdout
 
 
 def test_quiet_build_prints_nothing(source: Path, tmp_path: Path) -> None:
@@ -83,10 +92,26 @@ def test_ls_json_has_every_fact(archive: Path) -> None:
     pack = json.loads(kpack("ls", "--json", archive).stdout)
     (kernel,) = pack["kernels"]
     assert (pack["name"], kernel["name"], len(kernel["variants"])) == ("math", "twice", 4)
+    out, source, n = kernel["params"]
+    assert (out["type"], source["type"], n["type"]) == ("varies", "varies", "i32")
+    assert (source["kind"], source["flags"], source["direction"]) == ("argument", ["const"], "in")
+    assert [overload["types"] for overload in kernel["overloads"]] == [
+        ["*fp16", "*fp16", "i32"],
+        ["*fp32", "*fp32", "i32"],
+    ]
+    assert [(t["name"], t["vendor"], t["kind"], t["reach"]) for t in kernel["targets"]] == [
+        ("gfx90a", "hip", "hsaco", "exact"),
+        ("sm_80", "cuda", "cubin", "major"),
+    ]
+    assert kernel["constexprs"] == [{"name": "BLOCK", "role": "tuned"}]
+    assert re.fullmatch("[0-9a-f]{16}", kernel["hash"])
     image = kernel["images"][0]
     assert image["entry"] == "twice_fp16_BLOCK256_w2_a16"
     assert image["registers"] > 0
     assert image["param_bytes"] == 40
+    assert (image["codec"], image["flags"]) == ("raw", [])
+    assert [slot["source"] for slot in image["layout"]][2:4] == ["argument", "global_scratch"]
+    assert kernel["images"][1]["flags"] == ["scratch_per_cta"]
     assert "triton" in json.loads(kernel["info"])
 
 

@@ -409,3 +409,14 @@ def test_what_a_compiler_prints_is_cut_to_what_tells(tmp_path):
     log.write_text("one\n\ntwo\n")
     assert pool._with_log("two", log) == "two\none"
     assert pool._with_log("failed", tmp_path / "none") == "failed"
+
+
+@pytest.mark.parametrize("dtype", [tl.int1, tl.int32, tl.uint8, tl.float16, tl.float8e5], ids=str)
+def test_a_dtype_comes_back_as_itself(dtype):
+    plan = expand(kernel_of(dtype), parse_targets("sm_90"))
+    assert adapter._triton_value(plan.variants[0].constexprs[0]) is dtype
+
+
+def kernel_of(dtype) -> kpack.Kernel:
+    signature = {"out_ptr": "*fp32", "in_ptr": "*fp32", "bias_ptr": "*fp32", "stride": "i32", "n": "i32"}
+    return kpack.Kernel(scale_kernel, signature=signature, constexprs={"DTYPE": dtype}, grid=1)

@@ -119,7 +119,8 @@ def test_malformed_program_is_not_run(evaluator: Path, code: str) -> None:
 def test_random_bytes_are_refused_or_run_cleanly(evaluator: Path) -> None:
     source = random.Random(7)
     lines = [
-        bytes(source.choice((0, 1, 3, 10, 13, 29, 30, source.randrange(256))) for _ in range(12)).hex() + " 1 2 3"
+        bytes(source.choice((0, 1, 3, 10, 13, 29, 30, source.randrange(256))) for _ in range(12)).hex()
+        + " 1 2 3"
         for _ in range(20000)
     ]
     run = subprocess.run(

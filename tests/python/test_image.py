@@ -15,7 +15,9 @@ import triton.language as tl
 import kpack
 from kpack.errors import FormatError
 from kpack.image import Compiled, read_image
+from kpack.image.cubin import read_cubin
 from kpack.objfile import abi
+from kpack.objfile.elf import read_elf
 
 TARGETS = ("sm_80", "sm_90", "ptx_80", "gfx90a", "gfx1100")
 SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
@@ -207,3 +209,16 @@ def test_a_flipped_byte_of_the_facts_is_refused_or_read(scalars, target):
 def test_code_of_another_kind_is_refused(scalars, target, other):
     with pytest.raises(FormatError, match="expected"):
         read_image(compiled(scalars[target], code=scalars[other].code))
+
+
+def test_a_cubin_without_a_symbol_of_its_entry_is_refused():
+    code = (Path(__file__).parents[1] / "samples" / "softmax.cubin").read_bytes()
+    entry = next(
+        s.name.removeprefix(".text.") for s in read_elf(code).sections if s.name.startswith(".text.")
+    )
+    assert read_cubin(code, entry).registers > 0
+    names = read_elf(code).section(".strtab")
+    at = code.index(b"\0" + entry.encode() + b"\0", names.offset) + 1
+    nameless = code[:at] + b"another" + code[at + 7 :]
+    with pytest.raises(FormatError, match=f"{entry}: expected a symbol of this name in the cubin, got none"):
+        read_cubin(nameless, entry)

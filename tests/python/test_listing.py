@@ -28,8 +28,8 @@ from packs import (
 )
 from tools import need, run
 
-from kpack.errors import FormatError
-from kpack.objfile import abi
+from kpack.errors import FormatError, PackError
+from kpack.objfile import abi, elf
 from kpack.objfile.archive import Member, write_archive
 from kpack.objfile.elf import read_elf
 from kpack.objfile.encode import encode_index, encode_kernel
@@ -291,6 +291,41 @@ def test_damaged_fields_are_found(tmp_path: Path, data: bytes, what: str) -> Non
     (tmp_path / "softmax.o").write_bytes(data)
     with pytest.raises(FormatError, match=what):
         read_pack(tmp_path / "softmax.o")
+
+
+def test_an_image_at_the_same_offset_of_another_section_is_hashed_too(tmp_path: Path) -> None:
+    """Forged: the second image is said to lie at the start of the descriptor, with the first one's hash."""
+    data, file = bytearray(SOFTMAX.data), read_elf(SOFTMAX.data)
+    home = next(n for n, section in enumerate(file.sections) if section.name == ".rodata.kpack.softmax")
+    descriptor = file.sections[home]
+    first, second = (descriptor.offset + IMAGES + number * abi.IMAGE.size for number in range(2))
+    hash_ = abi.IMAGE.offset("hash")
+    data[second + hash_ : second + hash_ + 8] = data[first + hash_ : first + hash_ + 8]
+    number = next(n for n, s in enumerate(file.symbols) if s.name == "softmax.fp16.BLOCK1024.w4.a16.sm_80")
+    symbol = file.section(".symtab").offset + number * elf.SYM.size
+    struct.pack_into("<HQ", data, symbol + 6, home, 0)
+    forged = read_elf(bytes(data))
+    references = [
+        (r.offset, forged.sections[forged.symbols[r.symbol].section].name, forged.symbols[r.symbol].value + r.addend)
+        for r in forged.relocations
+        if r.section == home
+    ]  # fmt: skip
+    images_of = forged.section(".lrodata.kpack.softmax").view
+    digest = abi.kernel_digest(forged.machine, forged.sections[home].content, images_of, references)
+    struct.pack_into("8s", data, descriptor.offset + abi.KERNEL.offset("hash"), digest[:8])
+    (tmp_path / "softmax.o").write_bytes(data)
+    with pytest.raises(FormatError, match=r"image softmax\.\S+\.sm_80: expected content with hash"):
+        read_pack(tmp_path / "softmax.o")
+
+
+# ---- the longest text
+
+
+def test_a_text_that_a_reader_would_refuse_is_not_written(tmp_path: Path) -> None:
+    longest = "n" * (2**16 - 1)
+    assert one(tmp_path, kernel(guard_text=longest)).guard_text == longest
+    with pytest.raises(PackError, match="text: expected fewer than 65536 bytes, got 65536: 'nnnn"):
+        kernel(guard_text=longest + "n")
 
 
 # ---- any damage

@@ -192,6 +192,72 @@ def test_a_dlpack_producer_is_told_the_stream(
     assert x.asked == asked
 
 
+# ---- memory of the host
+
+
+@pytest.fixture
+def real(library: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedKernel:
+    """Not the dry driver: where the memory is a GPU's, the launch gets as far as a null stream does."""
+    use_dry_driver(None)
+    return load(library)["copy"]
+
+
+def tensor(is_cuda: bool | None = None, device: str | None = None) -> SimpleNamespace:
+    """What is like torch's, as far as it says where it is."""
+    where = {"is_cuda": is_cuda, "device": device and SimpleNamespace(type=device)}
+    said = {name: value for name, value in where.items() if value is not None}
+    return SimpleNamespace(data_ptr=lambda: 4096, dtype="torch.float32", **said)
+
+
+@pytest.mark.parametrize(
+    ("x", "device"),
+    [
+        pytest.param(tensor(False, "cpu"), "device cpu", id="torch's"),
+        pytest.param(tensor(False), "device cpu", id="is_cuda"),
+        pytest.param(tensor(None, "xpu"), "device xpu", id="device.type"),
+        pytest.param(np.ones(4, np.float32), "device cpu", id="numpy's"),
+        pytest.param(OnDevice(1), "device cpu", id="dlpack, cpu"),
+        pytest.param(OnDevice(14), "DLPack device type 14", id="dlpack, oneAPI"),
+    ],
+)
+def test_memory_of_the_host_is_for_the_dry_driver_alone(real: LoadedKernel, x: object, device: str) -> None:
+    message = f"copy: argument 1: expected memory of a GPU, got memory of {device}"
+    with pytest.raises(LaunchError, match=message) as caught:
+        real(x, x, 1.0, 4, "plain")
+    assert caught.value.status == 2  # KPK_ERROR_ARGUMENT
+    use_dry_driver("sm_80")
+    assert isinstance(real(x, x, 1.0, 4, "plain"), Launch)
+    use_dry_driver(None)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        pytest.param(tensor(True, "cuda"), id="torch's"),
+        pytest.param(tensor(None, "cuda"), id="cuda"),
+        pytest.param(tensor(None, "hip"), id="hip"),
+        pytest.param(tensor(), id="says nothing"),
+        pytest.param(array_interface(), id="array interface"),
+        *(pytest.param(OnDevice(device), id=f"dlpack {device}") for device in (2, 3, 10, 11, 13)),
+    ],
+)
+def test_memory_of_a_gpu_is_taken(real: LoadedKernel, x: object) -> None:
+    # A range that no argument has: it is looked at behind the pointers, and before any driver.
+    with pytest.raises(LaunchError) as caught:
+        real(x, x, 1.0, 2**31, "plain")
+    assert "memory of" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_meta_tensor_is_refused(real: LoadedKernel, dry: bool) -> None:
+    torch = pytest.importorskip("torch", reason="torch's tensors")
+    use_dry_driver("sm_80" if dry else None)
+    x = torch.ones(4, device="meta")
+    with pytest.raises(LaunchError, match="argument 1: expected memory of a GPU, got a meta tensor"):
+        real(x, x, 1.0, 4, "plain")
+    use_dry_driver(None)
+
+
 # ---- other values
 
 
@@ -201,6 +267,8 @@ def test_a_dlpack_producer_is_told_the_stream(
         pytest.param(1.5, 4, ("1.5", "4"), id="float and int"),
         pytest.param(np.float32(1.5), np.int64(4), ("1.5", "4"), id="numpy's"),
         pytest.param(2, True, ("2", "true"), id="int for float, bool for int"),
+        pytest.param(np.float16(1.5), np.True_, ("1.5", "true"), id="numpy's half and bool"),
+        pytest.param(np.float64(1.5), np.uint8(4), ("1.5", "4"), id="numpy's double and byte"),
     ],
 )
 def test_numbers(copy: LoadedKernel, factor: Any, n: Any, shown: tuple[str, str]) -> None:
@@ -227,6 +295,17 @@ def test_text_selects(copy: LoadedKernel) -> None:
         pytest.param((None, None, 1.0, 4), "expected 5 arguments, got 4", id="count"),
         pytest.param((np.ones(1), np.ones(1), 1.0, 4, "plain"), r"got \*fp64", id="type"),
         pytest.param((array_interface("<c8"), None, 1.0, 4, "plain"), "typestr '<c8'", id="complex"),
+        pytest.param(
+            (array_interface(">f4"), None, 1.0, 4, "plain"),
+            "expected an array of little-endian numbers, got typestr '>f4'",
+            id="byte order",
+        ),
+        pytest.param(
+            (None, None, np.complex64(1), 4, "plain"), "argument 3: expected a ten.* got numpy", id="c8"
+        ),
+        pytest.param(
+            (None, None, float, 4, "plain"), "argument 3: expected a tensor, .* got type", id="class"
+        ),
         pytest.param(
             (np.ones(1, complex), None, 1.0, 4, "plain"), "DLPack .* code 5, 128 bits", id="dlpack type"
         ),
@@ -256,9 +335,22 @@ def test_streams(copy: LoadedKernel, stream: object) -> None:
     assert x.asked == (4096 if stream else 0)
 
 
-def test_what_is_no_stream_is_refused(copy: LoadedKernel) -> None:
-    with pytest.raises(LaunchError, match=r"stream: expected an integer, .* got str"):
-        copy(None, None, 1.0, 4, "plain", stream="main")
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        pytest.param("main", "stream: expected an integer, .* got str", id="text"),
+        pytest.param(1.0, "stream: expected an integer, .* got float", id="float"),
+        pytest.param(-1, "stream: expected the address of a stream, got -1", id="negative"),
+        pytest.param(2**64, f"stream: expected the address of a stream, got {2**64}", id="large"),
+        pytest.param(SimpleNamespace(cuda_stream="x"), "stream: expected an integer", id="torch"),
+        pytest.param(SimpleNamespace(__cuda_stream__=(0,)), "stream: expected an integer", id="no pair"),
+        pytest.param(SimpleNamespace(__cuda_stream__=7), "stream: expected an integer", id="number"),
+    ],
+)
+def test_what_is_no_stream_is_refused(copy: LoadedKernel, stream: object, message: str) -> None:
+    with pytest.raises(LaunchError, match=message) as caught:
+        copy(None, None, 1.0, 4, "plain", stream=stream)
+    assert caught.value.status == 2  # KPK_ERROR_ARGUMENT
 
 
 # ---- results

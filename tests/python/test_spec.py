@@ -101,7 +101,7 @@ def test_the_call_has_arguments_then_selected_constexprs_then_launch_parameters(
     plan = expand(
         copy(
             constexprs={"FLAG": [True, False], "ROWS": [1, 2]},  # not in source order
-            grid=lambda rows, n: (rows, n),
+            grid=lambda rows, n, extra: (rows, n, extra),
             guard=lambda extra, rows, ROWS: extra < rows * ROWS,
             args={"dst": Arg("out", extent="rows * n * 4"), "n": {"least": 0, "key": "exact"}},
         ),
@@ -234,6 +234,8 @@ def test_triton_dtypes_and_constexprs_are_known_by_their_shape():
     tl = pytest.importorskip("triton.language")
     plan = expand(copy(constexprs={"ROWS": tl.bfloat16, "FLAG": tl.constexpr(3)}), SM_90)
     assert plan.variants[0].constexprs == (DType("bf16"), 3, 64)
+    plan = expand(copy(constexprs={"ROWS": tl.int32, "FLAG": tl.uint8, "BLOCK": tl.int1}), SM_90)
+    assert plan.variants[0].constexprs == (DType("i32"), DType("u8"), DType("i1"))
 
 
 def test_names_are_unique_whatever_the_values():
@@ -241,6 +243,19 @@ def test_names_are_unique_whatever_the_values():
     names = [variant.name for variant in plan.variants]
     entries = [variant.entry for variant in plan.variants]
     assert len(set(names)) == len(set(entries)) == 4
+
+
+def test_a_name_that_ends_like_a_number_keeps_its_end():
+    configs = [{"mode": mode} for mode in ("a", "z__1", "z.__1", "z_.1", "a.2")]
+    plan = expand(copy(constexprs={"ROWS": 1, "FLAG": 1}, configs=configs), SM_90)
+    assert [variant.entry.partition("_mode")[2] for variant in plan.variants] == [
+        "a",
+        "z__1",
+        "z___1",
+        "z__1__2",
+        "a_2",
+    ]
+    assert len({variant.name for variant in plan.variants}) == 5
 
 
 def test_options_that_differ_show_in_the_name():
@@ -366,6 +381,50 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
         ),
         ({"configs": [{"num_warps": 3}]}, "configs[0] 'num_warps': expected a power of two, got 3"),
         ({"configs": [3]}, "configs[0]: expected a triton.Config or a dict, got 3"),
+        ({"configs": [{3: 4}]}, "configs[0]: expected names of constexprs and options, got 3"),
+        ({"configs": 3}, "configs: expected a list of configs, or a callable of the target, got 3"),
+        (
+            {"configs": {"BLOCK": 3}},
+            "configs: expected a list of configs, or a callable of the target, got {",
+        ),
+        (
+            {"configs": (c for c in ())},
+            "configs: expected a list of configs, or a callable of the target, got",
+        ),
+        ({"signature": "*fp32"}, "signature: expected a dict with a name for each key, got '*fp32'"),
+        ({"types": ["fp16"]}, "types: expected a dict with a name for each key, got ['fp16']"),
+        ({"types": {"T": 3}}, "type variable 'T': expected a list of types, got 3"),
+        ({"types": {"T": [["fp16"]]}}, "type variable 'T': expected a list of types, got [['fp16']]"),
+        ({"constexprs": 3}, "constexprs: expected a dict with a name for each key, got 3"),
+        ({"options": 3}, "options: expected a dict with a name for each key, got 3"),
+        ({"options": {3: 4}}, "options: expected a dict with a name for each key, got {3: 4}"),
+        ({"options": {"num_warps": True}}, "options 'num_warps': expected a power of two, got True"),
+        ({"args": 3}, "args: expected a dict with a name for each key, got 3"),
+        ({"args": {"dst": Arg([])}}, "args 'dst': direction: expected 'in', 'out' or 'inout', got []"),
+        ({"args": {"n": Arg(least="1")}}, "args 'n': least: expected an integer of 64 bits, got '1'"),
+        ({"args": {"n": Arg(most=2**63)}}, f"args 'n': most: expected an integer of 64 bits, got {2**63}"),
+        ({"args": {"n": Arg(least=True)}}, "args 'n': least: expected an integer of 64 bits, got True"),
+        (
+            {"args": {"n": Arg(least=2, most=1)}},
+            "args 'n': least and most: expected least <= most, got 2 and 1",
+        ),
+        (
+            {"constexprs": {"ROWS": DType("fp15"), "FLAG": 1}},
+            "constexpr 'ROWS': expected a type among i1 i8",
+        ),
+        (
+            {"signature": {**GOOD, "alpha": "fp8e5"}},
+            "argument 'alpha': expected a pointer or another type, got 'fp8e5'; Triton's launchers pass no fp8",
+        ),
+        (
+            {"types": {"T": ["fp16", "fp8e4nv"]}, "signature": {**GOOD, "alpha": "T"}},
+            "argument 'alpha': expected a pointer or another type, got 'T'; Triton's launchers pass no fp8",
+        ),
+        ({"guard": "m > 0"}, "guard: expected names among BLOCK FLAG ROWS n, got 'm'"),
+        (
+            {"grid": "n_rows", "guard": lambda n_row: n_row > 0},
+            "guard: expected names among BLOCK FLAG ROWS n n_rows, got 'n_row'; did you mean 'n_rows'?",
+        ),
         ({"configs": [config({}, pre_hook=print)]}, "configs[0]: expected a config without pre_hook"),
         (
             {"options": {"BLOCK": 3}},
@@ -406,6 +465,55 @@ def test_all_mistakes_come_together():
         )
     lines = str(raised.value).splitlines()
     assert len(lines) == 6 and all(line.startswith("copy: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "subjects"),
+    [
+        ({"guard": "n >"}, ["guard"]),
+        ({"guard": lambda *values: 1}, ["guard"]),
+        ({"grid": "rows *", "guard": "rows > 0", "args": {"rows": {"least": 1}}}, ["grid"]),
+        ({"grid": "rows *", "guard": "rows >", "configs": [3]}, ["grid", "guard", "configs[0]"]),
+    ],
+)
+def test_an_expression_that_does_not_parse_is_one_mistake(changes, subjects):
+    with pytest.raises(kpack.SpecError) as raised:
+        copy(**changes)
+    assert [line.split(": ")[1] for line in str(raised.value).splitlines()] == subjects
+
+
+ODD = [3, 0.5, True, "x y", b"", [], [[]], [{}], (), {}, {3: 4}, {"n": []}, {"dst": {}}, object(), None]
+FIELDS = ["signature", "types", "configs", "constexprs", "guard", "grid", "options", "args"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:12])
+@pytest.mark.parametrize("field", FIELDS)
+def test_whatever_is_given_the_answer_is_a_sentence(field, odd):
+    try:
+        expand(copy(**{field: odd}), SM_90)
+    except kpack.SpecError as error:
+        assert all(": expected " in line for line in str(error).splitlines())
+
+
+class Interpreted:
+    """What kpack knows of a function under @triton.jit with TRITON_INTERPRET=1."""
+
+    def __init__(self, function):
+        self.fn = function
+        self.arg_names = list(function.__code__.co_varnames[: function.__code__.co_argcount])
+
+
+def test_a_kernel_for_the_interpreter_is_declared_and_not_built():
+    def double_kernel(out_ptr, n, BLOCK: tl.constexpr = 64):  # noqa: F821
+        pass
+
+    given = {"signature": {"out_ptr": "*fp32", "n": "i32"}, "grid": "n"}
+    kernel = kpack.Kernel(Interpreted(double_kernel), "twice", **given)
+    assert kernel.fn.fn is double_kernel
+    with pytest.raises(kpack.SpecError, match="twice: kernel: expected a function to compile, got one for"):
+        expand(kernel, SM_90)
+    with pytest.raises(kpack.SpecError, match="twice: argument 'n': expected a type in signature="):
+        kpack.Kernel(Interpreted(double_kernel), "twice", **{**given, "signature": {"out_ptr": "*fp32"}})
 
 
 def test_what_is_no_jit_function_is_refused():
