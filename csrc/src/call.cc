@@ -149,20 +149,34 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
   return KPK_ERROR_ARGUMENT;
 }
 
+// What the kernel accepts for an integer parameter: what it declares, within its type.
+Range range_of(const KernelView &view, const kpk_abi_overload &overload, uint32_t i) {
+  const kpk_abi_param &param = view.params[i];
+  Range range = integer_range(view.types(overload)[i]);
+  if (param.type == KPK_VARIES) return range;
+  if (range.least < param.least) range.least = param.least;
+  if (range.most > param.most) range.most = param.most;
+  return range;
+}
+
 // The exact look at one integer that the quick comparison did not pass.
-[[gnu::cold]] kpk_status check_integer(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
-                                       uint32_t index) {
+[[gnu::cold]] kpk_status check_integer(const KernelView &view, const kpk_abi_overload &overload,
+                                       const kpk_arg &arg, uint32_t index) {
   const int64_t value = static_cast<int64_t>(arg.bits);
+  const uint8_t type = view.types(overload)[index];
+  const Range range = range_of(view, overload, index);
   const bool huge = is_huge(arg);
-  const bool whole_u64 = check.type == KPK_U64 && check.most == INT64_MAX && !check.computed;
-  if (huge ? whole_u64 : value >= check.least && value <= check.most) return KPK_OK;
+  if (!huge && value >= range.least && value <= range.most) return KPK_OK;
+  // The range of an int64 says nothing of the other half of a u64; a guard or grid cannot compute with it.
+  const bool whole = type == KPK_U64 && range.most == INT64_MAX && !computed(view, overload, index);
+  if (huge && whole) return KPK_OK;
   Text why = message();
   why.add("%s: argument %u '%s': expected %s from %lld to ", view.name(), index + 1,
-          text(view.params[index].name), type_name(check.type), static_cast<long long>(check.least));
-  if (whole_u64) {
+          text(view.params[index].name), type_name(type), static_cast<long long>(range.least));
+  if (whole) {
     why.add("%llu", static_cast<unsigned long long>(UINT64_MAX));
   } else {
-    why.add("%lld", static_cast<long long>(check.most));
+    why.add("%lld", static_cast<long long>(range.most));
   }
   if (huge) {
     why.add(", got %llu", static_cast<unsigned long long>(arg.bits));
@@ -172,11 +186,30 @@ kpk_status refuse(const KernelView &view, const kpk_arg *args) {
   return KPK_ERROR_ARGUMENT;
 }
 
-[[gnu::cold]] kpk_status refuse_const(const KernelView &view, const ParamCheck &check, const kpk_arg &arg,
-                                      uint32_t index) {
+[[gnu::cold]] kpk_status refuse_const(const KernelView &view, const kpk_abi_overload &overload,
+                                      const kpk_arg &arg, uint32_t index) {
   return fail(KPK_ERROR_ARGUMENT, "%s: argument %u '%s': expected *%s, got const *%s: the kernel writes it",
-              view.name(), index + 1, text(view.params[index].name), type_name(check.type),
+              view.name(), index + 1, text(view.params[index].name), type_name(view.types(overload)[index]),
               type_name(arg.type));
+}
+
+// Not 0 if the argument may be out of range, or is const where it must not be.
+uint64_t doubt(const ParamCheck &check, const kpk_arg &arg) {
+  const uint64_t above = arg.bits >> check.sure_bits;
+  const auto integer = static_cast<uint64_t>(static_cast<int64_t>(check.integer));
+  return (above & integer) | check.exact | (arg.flags & ~uint32_t{check.flags} & KPK_PARAM_CONST);
+}
+
+[[gnu::noinline]] kpk_status check_again(const KernelView &view, const kpk_abi_overload &overload,
+                                         const ParamCheck *checks, const Call &call) {
+  for (uint32_t i = 0; i < call.count; ++i) {
+    const kpk_arg &arg = call.args[i];
+    if (doubt(checks[i], arg) == 0) continue;
+    if ((arg.flags & ~uint32_t{checks[i].flags} & KPK_PARAM_CONST) != 0)
+      return refuse_const(view, overload, arg, i);
+    if (const kpk_status status = check_integer(view, overload, arg, i)) return status;
+  }
+  return KPK_OK;
 }
 
 }  // namespace
@@ -208,42 +241,35 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
   const uint8_t *types = view.types(overload);
   for (uint32_t i = 0; i < view.params.size(); ++i) {
     const kpk_abi_param &param = view.params[i];
-    const bool integer = param.kind != KPK_PARAM_SELECTED && is_integer(types[i]);
-    Range range = integer_range(types[i]);
-    if (param.type != KPK_VARIES) {
-      range.least = range.least > param.least ? range.least : param.least;
-      range.most = range.most < param.most ? range.most : param.most;
-    }
-    if (!integer) range = {INT64_MIN, INT64_MAX};
+    ParamCheck &check = checks[i];
     // Only a pointer can be const.
-    const uint8_t flags = is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST};
-    checks[i] = {range.least, range.most, types[i], flags, integer, computed(view, overload, i)};
+    check = {63, is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST}, 0, 0};
+    if (param.kind == KPK_PARAM_SELECTED || !is_integer(types[i])) continue;
+    const Range range = range_of(view, overload, i);
+    check.integer = -1;
+    check.exact = range.least > 0 || range.most < 0;
+    while (check.sure_bits > 0 && (range.most >> (check.sure_bits - 1)) == 0) --check.sure_bits;
+    if (check.sure_bits < 63 && range.most + 1 != int64_t{1} << check.sure_bits) --check.sure_bits;
   }
 }
 
-kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Call *call) {
-  uint64_t divisible_16 = 0, equal_1 = 0, null = 0;
-  for (uint32_t i = 0; i < call->count; ++i) {
-    const kpk_arg &arg = call->args[i];
-    const ParamCheck &check = checks[i];
-    const int64_t value = static_cast<int64_t>(arg.bits);
-    const uint64_t bit = i < kInlineParams ? uint64_t{1} << i : 0;
-    if ((value & 15) == 0) divisible_16 |= bit;
-    if (check.integer) {
-      if (value == 1) equal_1 |= bit;
-      // A u64 may look negative and needs the exact look.
-      if (value < check.least || value > check.most || arg.type == KPK_U64) {
-        if (const kpk_status status = check_integer(view, check, arg, i)) return status;
-      }
-      continue;
-    }
-    if (value == 0) null |= bit;
-    if ((arg.flags & ~check.flags & KPK_PARAM_CONST) != 0) return refuse_const(view, check, arg, i);
+kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
+                           Call *call) {
+  // Without a branch for each argument: what is not sure of itself is looked at again, all of it.
+  uint64_t divisible_16 = 0, equal_1 = 0, null = 0, unsure = 0;
+  const uint32_t masked = call->count < kInlineParams ? call->count : kInlineParams;
+  for (uint32_t i = 0; i < masked; ++i) {
+    const uint64_t bits = call->args[i].bits;
+    divisible_16 |= static_cast<uint64_t>((bits & 15) == 0) << i;
+    equal_1 |= static_cast<uint64_t>(bits == 1) << i;
+    null |= static_cast<uint64_t>(bits == 0) << i;
+    unsure |= doubt(checks[i], call->args[i]);
   }
+  for (uint32_t i = masked; i < call->count; ++i) unsure |= doubt(checks[i], call->args[i]);
   call->divisible_16 = divisible_16;
   call->equal_1 = equal_1;
   call->null = null;
-  return KPK_OK;
+  return unsure == 0 ? KPK_OK : check_again(view, overload, checks, *call);
 }
 
 }  // namespace kpk

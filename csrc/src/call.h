@@ -12,14 +12,12 @@ namespace kpk {
 
 constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
 
-// What every call of one overload is checked against, computed once.
+// How an argument is checked in every call of one overload, in four bytes: a launch reads them all.
 struct ParamCheck {
-  int64_t least;  // anything but an integer has the whole range
-  int64_t most;
-  uint8_t type;
-  uint8_t flags;  // KPK_PARAM_CONST where a pointer to const may be given
-  bool integer;
-  bool computed;  // a guard or grid reads it: then it has to fit in an int64
+  uint8_t sure_bits;  // of an integer: from 0 to 2^sure_bits - 1 all is well
+  uint8_t flags;      // KPK_PARAM_CONST where a pointer to const may be given
+  int8_t integer;     // all bits, or none
+  uint8_t exact;      // 1: nothing is sure
 };
 
 struct Call {
@@ -36,7 +34,8 @@ kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t c
                          uint32_t *first);
 
 // Fills the masks of `call` and checks ranges and constness.
-kpk_status check_arguments(const KernelView &view, const ParamCheck *checks, Call *call);
+kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
+                           Call *call);
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
 

@@ -42,11 +42,9 @@ kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, 
   const kpk_abi_overload &overload = view.overloads[index];
   Call call{args, count, 0, 0, 0};
   const ParamCheck *checks = state.checks + static_cast<size_t>(index) * count;
-  if (const kpk_status status = check_arguments(view, checks, &call)) return status;
+  if (const kpk_status status = check_arguments(view, overload, checks, &call)) return status;
 
-  const Candidate *first = device.candidates + device.first_candidate[index];
-  const Candidate *last = device.candidates + device.first_candidate[index + 1];
-  const uint32_t chosen = select(view, overload, first, last, call);
+  const uint32_t chosen = select(view, overload, device.lists[index], call);
   if (chosen == kNoVariant) return refuse_variant(view, overload, device, call);
 
   const Function *function = nullptr;

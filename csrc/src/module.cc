@@ -82,22 +82,11 @@ KernelState *new_kernel_state(const kpk_kernel &kernel) {
 void free_device_state(DeviceState *device) {
   std::free(device->images);
   std::free(device->candidates);
-  std::free(device->first_candidate);
+  std::free(device->lists);
+  std::free(device->most);
   std::free(device->functions);
   std::free(device->loading);
   std::free(device);
-}
-
-void find_candidates(const KernelView &view, DeviceState *device) {
-  uint32_t count = 0;
-  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
-    const kpk_abi_overload &overload = view.overloads[k];
-    device->first_candidate[k] = count;
-    for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
-      if (device->images[v] != kNoImage) device->candidates[count++] = make_candidate(view, v);
-    }
-  }
-  device->first_candidate[view.overloads.size()] = count;
 }
 
 DeviceState *new_device_state(const KernelView &view, const Device &on) {
@@ -107,15 +96,21 @@ DeviceState *new_device_state(const KernelView &view, const Device &on) {
   device->device = &on;
   device->images = zeroed<uint32_t>(count);
   device->candidates = zeroed<Candidate>(count);
-  device->first_candidate = zeroed<uint32_t>(view.overloads.size() + 1);
+  device->lists = zeroed<CandidateList>(view.overloads.size());
+  device->most = zeroed<int64_t>(count);
   device->functions = zeroed<std::atomic<const Function *>>(count);
   device->loading = zeroed<bool>(count);
-  if (device->images == nullptr || device->candidates == nullptr || device->first_candidate == nullptr ||
-      device->functions == nullptr || device->loading == nullptr) {
+  if (device->images == nullptr || device->candidates == nullptr || device->lists == nullptr ||
+      device->most == nullptr || device->functions == nullptr || device->loading == nullptr) {
     return free_device_state(device), nullptr;
   }
   for (uint32_t v = 0; v < count; ++v) device->images[v] = best_image(view, view.variants[v], on);
-  find_candidates(view, device);
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    const kpk_abi_overload &overload = view.overloads[k];
+    const uint32_t at = overload.first_variant;
+    device->lists[k] =
+        make_candidates(view, overload, device->images, device->most + at, device->candidates + at);
+  }
   return device;
 }
 

@@ -26,8 +26,9 @@ struct Function {
 struct DeviceState {
   const Device *device;
   uint32_t *images;                          // of each variant: its best image here, or kNoImage
-  Candidate *candidates;                     // the variants that have an image here, by overload
-  uint32_t *first_candidate;                 // of each overload, and the end
+  CandidateList *lists;                      // of each overload: the variants that have an image here
+  Candidate *candidates;                     // of all lists
+  int64_t *most;                             // of all lists
   std::atomic<const Function *> *functions;  // of each variant: the loaded image, a list by context
   bool *loading;                             // of each variant: a thread is loading it (under the lock)
 };

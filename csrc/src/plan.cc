@@ -10,20 +10,23 @@
 namespace kpk {
 namespace {
 
-Axis read_axis(const KernelView &view, uint32_t at) {
-  Axis axis = {Axis::kConstant, 0, 1, nullptr};
-  if (at == 0) return axis;
+// Every device takes a grid of so many along every axis.
+constexpr int8_t kSmall = INT8_MAX;
+
+void read_axis(const KernelView &view, uint32_t at, uint8_t axis, Plan *plan) {
+  plan->grid[axis] = 1;
+  if (at == 0) return;
   const uint8_t *code = view.exprs + at;
-  if (code[0] == KPK_OP_PARAM && code[3] == KPK_OP_END) {
-    axis.kind = Axis::kArgument;
-    std::memcpy(&axis.argument, code + 1, sizeof axis.argument);
-  } else if (code[0] == KPK_OP_I8 && code[2] == KPK_OP_END) {
-    axis.constant = static_cast<int8_t>(code[1]);
-  } else {
-    axis.kind = Axis::kProgram;
-    axis.program = code;
+  if (code[0] == KPK_OP_I8 && code[2] == KPK_OP_END && code[1] != 0 && code[1] <= kSmall) {
+    plan->grid[axis] = code[1];
+    return;
   }
-  return axis;
+  Axis &made = plan->axes[plan->axis_count++];
+  made = {code, 0, axis};
+  if (code[0] == KPK_OP_PARAM && code[3] == KPK_OP_END) {
+    made.program = nullptr;
+    std::memcpy(&made.argument, code + 1, sizeof made.argument);
+  }
 }
 
 Store read_store(const kpk_abi_slot &slot) {
@@ -61,7 +64,7 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Pla
   const kpk_abi_variant &v = view.variants[variant];
   const kpk_abi_image &chosen = view.images[image];
   const Table<kpk_abi_slot> layout(chosen.layout);
-  if (chosen.param_bytes > UINT16_MAX) {
+  if (chosen.param_bytes > UINT16_MAX || layout.size() > UINT16_MAX) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: expected a parameter block of at most %d bytes, got %u",
                 text(chosen.symbol), UINT16_MAX, chosen.param_bytes);
   }
@@ -74,14 +77,15 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Pla
   auto *stores = static_cast<Store *>(std::calloc(layout.size() + size_t{1}, sizeof(Store)));
   if (stores == nullptr) return fail(KPK_ERROR_MEMORY, "%s: out of host memory at first use", view.name());
   for (uint32_t i = 0; i < layout.size(); ++i) stores[i] = read_store(layout[i]);
-  *out = {&v,
-          &chosen,
-          chosen.num_warps * chosen.warp_size,
-          chosen.shared_bytes,
-          chosen.param_bytes,
-          layout.size(),
-          {read_axis(view, v.grid[0]), read_axis(view, v.grid[1]), read_axis(view, v.grid[2])},
-          stores};
+  *out = {};
+  out->variant = &v;
+  out->image = &chosen;
+  out->block = chosen.num_warps * chosen.warp_size;
+  out->shared_bytes = chosen.shared_bytes;
+  out->param_bytes = chosen.param_bytes;
+  out->store_count = static_cast<uint16_t>(layout.size());
+  out->stores = stores;
+  for (uint8_t axis = 0; axis < 3; ++axis) read_axis(view, v.grid[axis], axis, out);
   return KPK_OK;
 }
 
@@ -92,25 +96,26 @@ void discard(Plan *plan) {
 
 kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
                      const Device &device, const Call &call, uint32_t *grid, bool *empty) {
+  std::memcpy(grid, plan.grid, sizeof plan.grid);
   *empty = false;
-  for (int axis = 0; axis < 3; ++axis) {
-    const Axis &rule = plan.grid[axis];
-    int64_t value = rule.constant;
-    if (rule.kind == Axis::kArgument) {
+  for (uint32_t i = 0; i < plan.axis_count; ++i) {
+    const Axis &rule = plan.axes[i];
+    int64_t value;
+    if (rule.program == nullptr) {
       value = static_cast<int64_t>(call.args[rule.argument].bits);
-    } else if (rule.kind == Axis::kProgram) {
+    } else {
       ExprError error;
       value =
           evaluate(rule.program,
                    {call.args, view.types(overload), follow<kpk_value>(plan.variant->constexprs)}, &error);
-      if (error != ExprError::kNone) return refuse_program(view, axis, error);
+      if (error != ExprError::kNone) return refuse_program(view, rule.axis, error);
     }
-    const uint64_t most = device.max_grid[axis];
-    if (value < 0) return refuse(view, axis, "expected 0 or more", value, most);
+    const uint64_t most = device.max_grid[rule.axis];
+    if (value < 0) return refuse(view, rule.axis, "expected 0 or more", value, most);
     if (static_cast<uint64_t>(value) > most)
-      return refuse(view, axis, "more than the device takes", value, most);
+      return refuse(view, rule.axis, "more than the device takes", value, most);
     *empty |= value == 0;
-    grid[axis] = static_cast<uint32_t>(value);
+    grid[rule.axis] = static_cast<uint32_t>(value);
   }
   if (static_cast<uint64_t>(grid[0]) * plan.block > device.max_grid_threads_x) {
     return refuse(view, 0, "more threads than the device takes", grid[0],

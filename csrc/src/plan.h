@@ -13,13 +13,11 @@
 
 namespace kpk {
 
-// One axis of the grid. Most are a constant or one argument; the rest are programs.
+// One axis of the grid that is not a small constant: most are one argument, the rest are programs.
 struct Axis {
-  enum Kind : uint8_t { kConstant, kArgument, kProgram };
-  Kind kind;
+  const uint8_t *program;  // null: the argument itself
   uint16_t argument;
-  int64_t constant;
-  const uint8_t *program;
+  uint8_t axis;
 };
 
 // One value of the parameter block: from where, how it converts, to where.
@@ -38,8 +36,10 @@ struct Plan {
   uint32_t block;  // threads
   uint32_t shared_bytes;
   uint32_t param_bytes;
-  uint32_t store_count;
-  Axis grid[3];
+  uint16_t store_count;
+  uint16_t axis_count;
+  uint32_t grid[3];  // where it is constant
+  Axis axes[3];      // the others
   Store *stores;
 };
 

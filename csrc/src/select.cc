@@ -15,8 +15,14 @@ bool meets(const kpk_abi_requirement &requirement, const Call &call) {
   }
 }
 
-// Reads `param <op> constant` into the bounds of a candidate; false for any other program.
-bool is_bound(const uint8_t *code, Candidate *out) {
+struct Bound {
+  int64_t least;
+  int64_t most;
+  uint16_t param;
+};
+
+// Reads `param <op> constant`; false for any other program.
+bool is_bound(const uint8_t *code, Bound *out) {
   if (code[0] != KPK_OP_PARAM) return false;
   std::memcpy(&out->param, code + 1, sizeof out->param);
   int64_t constant = 0;
@@ -32,15 +38,15 @@ bool is_bound(const uint8_t *code, Candidate *out) {
   }
   if (compare[0] == KPK_OP_END || compare[1] != KPK_OP_END) return false;
   switch (compare[0]) {
-    case KPK_OP_LE: out->most = constant; return true;
+    case KPK_OP_LE: return out->most = constant, true;
+    case KPK_OP_GE: return out->least = constant, true;
+    case KPK_OP_EQ: return out->least = out->most = constant, true;
     case KPK_OP_LT:
       if (constant == INT64_MIN) return false;
       return out->most = constant - 1, true;
-    case KPK_OP_GE: out->least = constant; return true;
     case KPK_OP_GT:
       if (constant == INT64_MAX) return false;
       return out->least = constant + 1, true;
-    case KPK_OP_EQ: out->least = out->most = constant; return true;
     default: return false;
   }
 }
@@ -71,44 +77,62 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
 }
 
-Candidate make_candidate(const KernelView &view, uint32_t variant) {
-  const kpk_abi_variant &v = view.variants[variant];
-  Candidate made{v.divisible_16, v.equal_1, v.null, INT64_MIN, INT64_MAX, variant, 0, false};
-  made.general = v.requirements.count != 0 || v.prefer != 0;
-  if (v.guard != 0) made.general = !is_bound(view.exprs + v.guard, &made) || made.general;
-  return made;
+CandidateList make_candidates(const KernelView &view, const kpk_abi_overload &overload,
+                              const uint32_t *images, int64_t *most, Candidate *candidates) {
+  CandidateList list = {most, candidates, 0, 0};
+  bool bounded = false;  // has a guard said what list.param is?
+  for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
+    if (images[v] == kNoImage) continue;
+    const kpk_abi_variant &variant = view.variants[v];
+    Candidate &made = candidates[list.count];
+    made = {variant.divisible_16, variant.equal_1, variant.null, INT64_MIN, v, false};
+    made.general = variant.requirements.count != 0 || variant.prefer != 0;
+    most[list.count] = INT64_MAX;
+    Bound bound = {INT64_MIN, INT64_MAX, 0};
+    if (variant.guard != 0 && is_bound(view.exprs + variant.guard, &bound) &&
+        (!bounded || bound.param == list.param)) {
+      list.param = bound.param;
+      bounded = true;
+      made.least = bound.least;
+      most[list.count] = bound.most;
+    } else if (variant.guard != 0) {
+      made.general = true;
+    }
+    ++list.count;
+  }
+  return list;
 }
 
-uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const Candidate *first,
-                const Candidate *last, const Call &call) {
+uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const CandidateList &list,
+                const Call &call) {
   uint32_t best = kNoVariant;
-  int64_t most = INT64_MIN;
+  int64_t largest = INT64_MIN;
   const uint64_t not_16 = ~call.divisible_16, not_1 = ~call.equal_1, not_null = ~call.null;
-  const kpk_arg *args = call.args;
-  for (const Candidate *candidate = first; candidate != last; ++candidate) {
-    // The bound first: among many configs it is what sorts most out.
-    const int64_t bounded = static_cast<int64_t>(args[candidate->param].bits);
-    if (bounded > candidate->most || bounded < candidate->least) continue;
-    if (((candidate->divisible_16 & not_16) | (candidate->equal_1 & not_1) | (candidate->null & not_null)) !=
-        0) {
+  const int64_t bounded = static_cast<int64_t>(call.args[list.param].bits);
+  for (uint32_t i = 0; i < list.count; ++i) {
+    if (bounded > list.most[i]) continue;
+    const Candidate &candidate = list.candidates[i];
+    if (((candidate.divisible_16 & not_16) | (candidate.equal_1 & not_1) | (candidate.null & not_null)) !=
+            0 ||
+        bounded < candidate.least) {
       continue;
     }
-    if (!candidate->general) {
-      if (best == kNoVariant) return candidate->variant;
+    if (!candidate.general) {
+      if (best == kNoVariant) return candidate.variant;
       continue;
     }
-    const kpk_abi_variant &variant = view.variants[candidate->variant];
+    const kpk_abi_variant &variant = view.variants[candidate.variant];
     ExprError error;
     if (judge(view, overload, variant, variant.first_image, call, &error) != Verdict::kEligible) continue;
     if (variant.prefer == 0) {
-      if (best == kNoVariant) return candidate->variant;
+      if (best == kNoVariant) return candidate.variant;
       continue;
     }
     const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
     const int64_t value = evaluate(view.exprs + variant.prefer, input, &error);
-    if (error == ExprError::kNone && (best == kNoVariant || value > most)) {
-      best = candidate->variant;
-      most = value;
+    if (error == ExprError::kNone && (best == kNoVariant || value > largest)) {
+      best = candidate.variant;
+      largest = value;
     }
   }
   return best;

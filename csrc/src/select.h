@@ -29,23 +29,32 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
 // The first requirement of the variant that the call does not meet; null if it meets all.
 const kpk_abi_requirement *unmet(const kpk_abi_variant &variant, const Call &call);
 
-// A variant that has an image for the device, with the conditions that nearly all variants have alone laid
-// out to be tested in a few instructions: masks, and a guard that bounds one argument (`n_cols <= BLOCK`).
+// A variant that has an image for the device, and the conditions on a call that are a mask away.
 struct Candidate {
   uint64_t divisible_16;
   uint64_t equal_1;
   uint64_t null;
-  int64_t least;  // of argument `param`
-  int64_t most;
+  int64_t least;  // of the list's parameter; what it may be at most is in the list
   uint32_t variant;
-  uint16_t param;
   bool general;  // there is more to it: judge() decides
 };
-Candidate make_candidate(const KernelView &view, uint32_t variant);
+
+// The candidates of one overload in order. Guards are nearly always a bound on one argument, the same in all
+// variants (`n_cols <= BLOCK`): what is at most allowed lies together, since it sorts most candidates out.
+struct CandidateList {
+  const int64_t *most;
+  const Candidate *candidates;
+  uint32_t count;
+  uint16_t param;
+};
+
+// Fills a list with the variants of `overload` that have an image; `most` and `candidates` have room for all.
+CandidateList make_candidates(const KernelView &view, const kpk_abi_overload &overload,
+                              const uint32_t *images, int64_t *most, Candidate *candidates);
 
 constexpr uint32_t kNoVariant = UINT32_MAX;
-// The variant to run among candidates of one overload, or kNoVariant.
-uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const Candidate *first,
-                const Candidate *last, const Call &call);
+// The variant to run, or kNoVariant.
+uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const CandidateList &list,
+                const Call &call);
 
 }  // namespace kpk
