@@ -51,15 +51,6 @@ bool equals(const kpk_value &value, const kpk_arg &arg) {
   }
 }
 
-bool selects(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args) {
-  if (overload.selected == 0) return true;
-  const kpk_value *selected = follow<kpk_value>(overload.selected);
-  for (uint32_t i = 0; i < view.params.size(); ++i) {
-    if (view.params[i].kind == KPK_PARAM_SELECTED && !equals(*selected++, args[i])) return false;
-  }
-  return true;
-}
-
 // May `arg` be given for a parameter of `type`? An integer does for a floating one when it is exact.
 bool accepts(uint8_t kind, uint8_t type, const kpk_arg &arg) {
   if (kind == KPK_PARAM_SELECTED) return true;
@@ -214,6 +205,15 @@ uint64_t doubt(const ParamCheck &check, const kpk_arg &arg) {
 
 }  // namespace
 
+bool selects(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args) {
+  if (overload.selected == 0) return true;
+  const kpk_value *selected = follow<kpk_value>(overload.selected);
+  for (uint32_t i = 0; i < view.params.size(); ++i) {
+    if (view.params[i].kind == KPK_PARAM_SELECTED && !equals(*selected++, args[i])) return false;
+  }
+  return true;
+}
+
 double number(const kpk_arg &arg) {
   return is_integer(arg.type) ? static_cast<double>(static_cast<int64_t>(arg.bits)) : as_double(arg.bits);
 }
@@ -254,21 +254,25 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
 }
 
 kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
-                           Call *call) {
-  // Without a branch for each argument: what is not sure of itself is looked at again, all of it.
-  uint64_t divisible_16 = 0, equal_1 = 0, null = 0, unsure = 0;
+                           bool ones_and_nulls, Call *call) {
+  // Without a branch for each argument: what is not sure of itself is looked at again, all of it. Masks are
+  // shifted in from the top, by constants.
   const uint32_t masked = call->count < kInlineParams ? call->count : kInlineParams;
+  const kpk_arg *args = call->args;
+  uint64_t divisible_16 = 0, unsure = 0;
   for (uint32_t i = 0; i < masked; ++i) {
-    const uint64_t bits = call->args[i].bits;
-    divisible_16 |= static_cast<uint64_t>((bits & 15) == 0) << i;
-    equal_1 |= static_cast<uint64_t>(bits == 1) << i;
-    null |= static_cast<uint64_t>(bits == 0) << i;
-    unsure |= doubt(checks[i], call->args[i]);
+    divisible_16 = divisible_16 >> 1 | static_cast<uint64_t>((args[i].bits & 15) == 0) << 63;
+    unsure |= doubt(checks[i], args[i]);
   }
-  for (uint32_t i = masked; i < call->count; ++i) unsure |= doubt(checks[i], call->args[i]);
-  call->divisible_16 = divisible_16;
-  call->equal_1 = equal_1;
-  call->null = null;
+  for (uint32_t i = masked; i < call->count; ++i) unsure |= doubt(checks[i], args[i]);
+  const uint32_t unused = kInlineParams - masked;
+  call->divisible_16 = masked == 0 ? 0 : divisible_16 >> unused;
+  if (ones_and_nulls) {
+    for (uint32_t i = 0; i < masked; ++i) {
+      call->equal_1 |= static_cast<uint64_t>(args[i].bits == 1) << i;
+      call->null |= static_cast<uint64_t>(args[i].bits == 0) << i;
+    }
+  }
   return unsure == 0 ? KPK_OK : check_again(view, overload, checks, *call);
 }
 

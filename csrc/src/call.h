@@ -28,14 +28,18 @@ struct Call {
   uint64_t null;
 };
 
-// Which overload `args` call: by signature and selected values, otherwise argument by argument.
-// `*first` is where to look first, and is moved to what was found. KPK_ERROR_ARGUMENT if there is none.
+// Which overload `args` call: by signature and selected values, otherwise argument by argument. `*first` is
+// where to look first, and is moved to what was found. KPK_ERROR_ARGUMENT if there is none.
 kpk_status find_overload(const KernelView &view, const kpk_arg *args, uint32_t count, uint64_t signature,
                          uint32_t *first);
 
-// Fills the masks of `call` and checks ranges and constness.
+// Are the selected arguments what this overload is for?
+bool selects(const KernelView &view, const kpk_abi_overload &overload, const kpk_arg *args);
+
+// Fills the masks of `call`, those of ones and nulls where a variant asks for them, and checks ranges and
+// constness.
 kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overload, const ParamCheck *checks,
-                           Call *call);
+                           bool ones_and_nulls, Call *call);
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
 

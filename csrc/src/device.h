@@ -15,19 +15,20 @@ struct Driver;
 enum class Feature : uint8_t { kUnsupported, kOff, kOn };  // xnack, sramecc of an AMD device
 
 // One device of one vendor. Filled once, then never changed or freed.
-struct Device {
+struct alignas(64) Device {
   const Driver *driver;
+  uint64_t max_grid[3];
+  uint64_t max_grid_threads_x;  // grid.x * block.x; AMD: 2^32 - 1
+  uint32_t slot;                // unique among all devices of the process: index of per-device tables
   int32_t vendor;
-  int32_t ordinal;      // the driver's
-  uint32_t slot;        // unique among all devices of the process: index of per-device tables
-  char arch[64];        // "sm_90", "gfx90a:sramecc+:xnack-"
+  int32_t ordinal;  // the driver's
+  // The above is read by every launch.
   uint32_t capability;  // CUDA: 10 * major + minor; AMD: 0
   Feature xnack;
   Feature sramecc;
   uint32_t max_threads;       // of a block
   uint32_t max_shared_bytes;  // of a block, with opt-in
-  uint64_t max_grid[3];
-  uint64_t max_grid_threads_x;  // grid.x * block.x; AMD: 2^32 - 1
+  char arch[64];              // "sm_90", "gfx90a:sramecc+:xnack-"
 };
 
 constexpr uint32_t kMaxDevices = 64;       // of one driver

@@ -16,7 +16,7 @@ kpk_status no_driver(const char *kernel, const char *cuda, const char *hip) {
 
 }  // namespace
 
-std::atomic<const Driver *> g_drivers[3];
+Switches g_switches;
 
 kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver) {
   if (vendor < KPK_VENDOR_ANY || vendor > KPK_VENDOR_HIP) {
@@ -35,7 +35,7 @@ kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver
   }
   *driver = cuda != nullptr ? cuda : hip;
   if (*driver == nullptr) return no_driver(kernel, no_cuda, no_hip);
-  g_drivers[vendor].store(*driver, std::memory_order_release);
+  g_switches.drivers[vendor].store(*driver, std::memory_order_release);
   return KPK_OK;
 }
 

@@ -37,7 +37,6 @@ struct LaunchRequest {
   const KernelView *view;  // for messages
   const Device *device;
   const Plan *plan;
-  const Loaded *loaded;
   const kpk_arg *args;
   uint32_t grid[3];
   void *stream;
@@ -66,24 +65,28 @@ int hip_device_count();
 const Device *cuda_device(int ordinal);
 const Device *hip_device(int ordinal);
 
+// What every launch that is not bound looks at first.
+enum class Dry : uint8_t { kUnknown, kNo, kYes };
+struct alignas(64) Switches {
+  std::atomic<const Driver *> drivers[3];  // by vendor, KPK_VENDOR_ANY too: what find_driver() has found
+  std::atomic<Dry> dry;
+};
+extern Switches g_switches;
+
 // Does the program, or KPACK_DRIVER, ask for the dry driver? Then dry_device() is its device (`view`: for the
 // arch where none was named), or KPK_ERROR_... if there is no such thing.
-enum class Dry : uint8_t { kUnknown, kNo, kYes };
-extern std::atomic<Dry> g_dry;
 Dry read_dry();
 inline bool is_dry() {
-  const Dry dry = g_dry.load(std::memory_order_acquire);
+  const Dry dry = g_switches.dry.load(std::memory_order_acquire);
   return (dry == Dry::kUnknown ? read_dry() : dry) == Dry::kYes;
 }
 kpk_status dry_device(const KernelView &view, const Device **out);
 
-// By vendor, KPK_VENDOR_ANY too: what find_driver() has found. Drivers neither come nor go.
-extern std::atomic<const Driver *> g_drivers[3];
 kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver);
 // The driver for a stream of this vendor; KPK_VENDOR_ANY is the only vendor with devices.
 inline kpk_status driver_of(const kpk_stream &stream, const char *kernel, const Driver **driver) {
   const auto vendor = static_cast<uint32_t>(stream.vendor);
-  *driver = vendor < 3 ? g_drivers[vendor].load(std::memory_order_acquire) : nullptr;
+  *driver = vendor < 3 ? g_switches.drivers[vendor].load(std::memory_order_acquire) : nullptr;
   return *driver != nullptr ? KPK_OK : find_driver(stream.vendor, kernel, driver);
 }
 

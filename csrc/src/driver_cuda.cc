@@ -66,19 +66,20 @@ struct LaunchConfig {
   unsigned attribute_count;
 };
 
-struct Api {
-#define KPK_FIELD(name, symbol, params) CUresult(*name) params;
-  KPK_CUDA_REQUIRED(KPK_FIELD)
-  KPK_CUDA_LIBRARY(KPK_FIELD)
-#undef KPK_FIELD
+// In the order of use: what a launch reads lies in one cache line.
+struct alignas(64) Api {
   CUresult (*launch_kernel_ex)(const LaunchConfig *, void *, void **, void **);  // null before 11.8
+#define KPK_FIELD(name, symbol, params) CUresult(*name) params;
+  KPK_CUDA_LIBRARY(KPK_FIELD)
+  bool has_library;  // all of these are there, and the driver is new enough for them
+  KPK_CUDA_REQUIRED(KPK_FIELD)
+#undef KPK_FIELD
 };
 
 Api g_api;
 Device g_devices[kMaxDevices];
 int g_device_count;
 int g_version;          // 1000 * major + 10 * minor
-bool g_has_library;     // cuLibrary* is there and the driver is new enough for it
 const char *g_why_not;  // null while CUDA can be used
 pthread_once_t g_once = PTHREAD_ONCE_INIT;
 
@@ -143,7 +144,7 @@ void open_driver() {
     g_why_not = "cuInit failed";
     return;
   }
-  g_has_library = all && g_version >= 12000;
+  g_api.has_library = all && g_version >= 12000;
   int count = 0;
   if (g_api.device_count(&count) != kSuccess || count == 0) {
     g_why_not = "libcuda.so.1 has no device";
@@ -156,35 +157,37 @@ void open_driver() {
 
 // ---- Contexts: named by their id, which no later context is given again, or, before 12.0, by address
 
-struct KnownContext {
-  std::atomic<uint64_t> id;  // 0: free
-  const Device *device;
-};
 constexpr uint32_t kMaxContexts = 256;  // contexts past these cost a second query a launch
-KnownContext g_contexts[kMaxContexts];
-std::atomic<uint32_t> g_context_count;
+struct alignas(64) KnownContexts {
+  std::atomic<uint32_t> count;
+  struct {
+    std::atomic<uint64_t> id;
+    const Device *device;
+  } known[kMaxContexts];
+};
+KnownContexts g_contexts;
 Mutex g_contexts_mutex;
 
 const Device *device_of_context(uint64_t id) {
-  const uint32_t count = g_context_count.load(std::memory_order_acquire);
+  const uint32_t count = g_contexts.count.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
-    if (g_contexts[i].id.load(std::memory_order_relaxed) == id) return g_contexts[i].device;
+    if (g_contexts.known[i].id.load(std::memory_order_relaxed) == id) return g_contexts.known[i].device;
   }
   return nullptr;
 }
 
 void remember_context(uint64_t id, const Device *device) {
   const Lock lock(g_contexts_mutex);
-  const uint32_t count = g_context_count.load(std::memory_order_relaxed);
+  const uint32_t count = g_contexts.count.load(std::memory_order_relaxed);
   if (count == kMaxContexts || device_of_context(id) != nullptr) return;
-  g_contexts[count].device = device;
-  g_contexts[count].id.store(id, std::memory_order_relaxed);
-  g_context_count.store(count + 1, std::memory_order_release);
+  g_contexts.known[count].device = device;
+  g_contexts.known[count].id.store(id, std::memory_order_relaxed);
+  g_contexts.count.store(count + 1, std::memory_order_release);
 }
 
 // Of `context`, or, for null, of the thread's current one.
 CUresult id_of(void *context, uint64_t *id) {
-  if (g_has_library) {
+  if (g_api.has_library) {
     unsigned long long native = 0;
     const CUresult code = g_api.ctx_get_id(context, &native);
     *id = native + 1;
@@ -235,10 +238,10 @@ kpk_status place_of(void *stream, const char *kernel, Place *out) {
     code = id_of(nullptr, &out->context);
   }
   if (code != kSuccess) return failed(kernel, "cuCtxGetId", code);
-  out->device = g_has_library ? device_of_context(out->context) : nullptr;
+  out->device = g_api.has_library ? device_of_context(out->context) : nullptr;
   if (out->device != nullptr) return KPK_OK;
   if (const kpk_status status = current_device(kernel, &out->device)) return status;
-  if (g_has_library) remember_context(out->context, out->device);
+  if (g_api.has_library) remember_context(out->context, out->device);
   return KPK_OK;
 }
 
@@ -294,7 +297,7 @@ kpk_status load_module(const LoadRequest &request, Loaded *out) {
 
 kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bool last) {
   CUresult code = kSuccess;
-  if (g_has_library) {
+  if (g_api.has_library) {
     if (last) code = g_api.library_unload(loaded.module);
     return code == kSuccess ? KPK_OK : failed(kernel, "cuLibraryUnload", code);
   }
@@ -314,7 +317,7 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
                 text(request.image->symbol), least / 1000, least % 1000 / 10, g_version / 1000,
                 g_version % 1000 / 10);
   }
-  if (const kpk_status status = g_has_library ? load_library(request, out) : load_module(request, out))
+  if (const kpk_status status = g_api.has_library ? load_library(request, out) : load_module(request, out))
     return status;
   const kpk_abi_image &image = *request.image;
   if (image.shared_bytes + image.static_shared_bytes <= kDefaultSharedBytes) return KPK_OK;
@@ -322,8 +325,8 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
       g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
   if (code == kSuccess) return KPK_OK;
   const bool last = request.other == nullptr;
-  if (g_has_library && last) g_api.library_unload(out->module);
-  if (!g_has_library) g_api.module_unload(out->module);
+  if (g_api.has_library && last) g_api.library_unload(out->module);
+  if (!g_api.has_library) g_api.module_unload(out->module);
   return failed(text(image.symbol), "cuFuncSetAttribute", code);
 }
 
@@ -351,7 +354,7 @@ kpk_status launch(const LaunchRequest &request) {
   // CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
   void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
                    reinterpret_cast<void *>(uintptr_t{2}), &bytes, nullptr};
-  void *function = request.loaded->function;
+  void *function = plan.function;
   const uint32_t *grid = request.grid;
   if (g_api.launch_kernel_ex != nullptr) {
     const LaunchConfig config = {

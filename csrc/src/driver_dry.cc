@@ -84,12 +84,10 @@ const Driver kDry = {"dry", place_of, context_of, load, unload, launch, skip};
 
 }  // namespace
 
-std::atomic<Dry> g_dry{Dry::kUnknown};
-
 Dry read_dry() {
   pthread_once(&g_once, read_environment);
   const Dry dry = g_choice.dry ? Dry::kYes : Dry::kNo;
-  g_dry.store(dry, std::memory_order_release);
+  g_switches.dry.store(dry, std::memory_order_release);
   return dry;
 }
 
@@ -120,6 +118,6 @@ extern "C" kpk_status kpk_use_dry_driver(const char *arch, int succeed) {
     }
   }
   kpk::g_choice = choice;
-  kpk::g_dry.store(choice.dry ? kpk::Dry::kYes : kpk::Dry::kNo, std::memory_order_release);
+  kpk::g_switches.dry.store(choice.dry ? kpk::Dry::kYes : kpk::Dry::kNo, std::memory_order_release);
   return KPK_OK;
 }

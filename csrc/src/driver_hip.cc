@@ -220,8 +220,8 @@ hipError launch_here(const LaunchRequest &request) {
   // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
   void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
                    reinterpret_cast<void *>(uintptr_t{2}), &bytes, reinterpret_cast<void *>(uintptr_t{3})};
-  return g_api.launch_kernel(request.loaded->function, request.grid[0], request.grid[1], request.grid[2],
-                             plan.block, 1, 1, plan.shared_bytes, request.stream, nullptr, extra);
+  return g_api.launch_kernel(plan.function, request.grid[0], request.grid[1], request.grid[2], plan.block, 1,
+                             1, plan.shared_bytes, request.stream, nullptr, extra);
 }
 
 // Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "types.h"
+#include "view.h"
 
 namespace kpk {
 namespace {
@@ -173,8 +174,12 @@ int64_t evaluate(const uint8_t *code, const ExprInput &input, ExprError *error) 
       case KPK_OP_I8: *++top = operand<int8_t>(code); break;
       case KPK_OP_I64: *++top = operand<int64_t>(code); break;
       case KPK_OP_PARAM: *++top = static_cast<int64_t>(input.args[operand<uint16_t>(code)].bits); break;
-      case KPK_OP_CONSTEXPR: *++top = input.constexprs[operand<uint16_t>(code)].bits; break;
-      case KPK_OP_SIZEOF: *++top = element_bytes(input.types[operand<uint16_t>(code)]); break;
+      case KPK_OP_CONSTEXPR:
+        *++top = follow<kpk_value>(input.variant->constexprs)[operand<uint16_t>(code)].bits;
+        break;
+      case KPK_OP_SIZEOF:
+        *++top = element_bytes(follow<uint8_t>(input.overload->types)[operand<uint16_t>(code)]);
+        break;
       case KPK_OP_NEG: overflow = __builtin_sub_overflow(int64_t{0}, a, top); break;
       case KPK_OP_NOT: *top = a == 0; break;
       case KPK_OP_ABS: overflow = a < 0 && __builtin_sub_overflow(int64_t{0}, a, top); break;

@@ -12,9 +12,9 @@ const char *expr_error_text(ExprError error);
 
 // What an expression may ask for.
 struct ExprInput {
-  const kpk_arg *args;          // of each parameter
-  const uint8_t *types;         // of each parameter
-  const kpk_value *constexprs;  // of the variant
+  const kpk_arg *args;
+  const kpk_abi_overload *overload;  // for the parameters' types
+  const kpk_abi_variant *variant;    // for its constexprs
 };
 
 // Is the program at `code`, which must end before `end`, one that evaluate() can run: known instructions,

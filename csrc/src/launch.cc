@@ -12,11 +12,11 @@
 namespace kpk {
 namespace {
 
-// No variant may run: says why, by the first of three reasons that explains it all.
-kpk_status refuse_variant(const KernelView &view, const kpk_abi_overload &overload, const DeviceState &device,
-                          const Call &call) {
+// No variant may run: says why, by the first of two reasons that explains it all.
+[[gnu::cold]] kpk_status refuse_variant(const DeviceState &device, const Choices &choices, const Call &call) {
+  const KernelView &view = device.kernel->view;
   uint32_t with_image = 0;
-  for (uint32_t v = 0; v < view.variants.size(); ++v) with_image += device.images[v] != kNoImage;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) with_image += device.overloads[k]->count;
   Text why = message();
   if (with_image == 0) {
     why.add("%s: no image for %s; this archive has ", view.name(), device.device->arch);
@@ -24,36 +24,52 @@ kpk_status refuse_variant(const KernelView &view, const kpk_abi_overload &overlo
     return KPK_ERROR_NO_IMAGE;
   }
   why.add("%s: no variant may run this call on %s", view.name(), device.device->arch);
-  add_reasons(view, overload, call, *device.device, &why);
+  add_reasons(view, *choices.overload, call, *device.device, &why);
   return KPK_ERROR_NO_VARIANT;
 }
 
-kpk_status launch_on(KernelState &state, DeviceState &device, uint64_t context, void *stream,
-                     const kpk_arg *args, uint32_t count, uint64_t signature) {
-  const KernelView &view = state.view;
-  if (signature == 0 && count == view.params.size()) signature = kpk_signature(args, count);
-  const uint32_t looked_first = state.overload.load(std::memory_order_relaxed);
+// The call is not of the overload that the last one was of: finds its own.
+[[gnu::noinline]] kpk_status other_overload(const DeviceState &device, const kpk_arg *args, uint32_t count,
+                                            uint64_t signature, uint32_t looked_first, Choices **out) {
+  KernelState &state = *device.kernel;
   uint32_t index = looked_first;
-  if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
+  if (signature == 0 && count == state.view.params.size()) signature = kpk_signature(args, count);
+  if (const kpk_status status = find_overload(state.view, args, count, signature, &index)) return status;
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
+  *out = device.overloads[index];
+  return KPK_OK;
+}
+
+kpk_status launch_on(const DeviceState &device, uint64_t context, void *stream, const kpk_arg *args,
+                     uint32_t count, uint64_t signature) {
+  const KernelView &view = device.kernel->view;
+  const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
+  Choices *choices = device.overloads[index];
+  if (choices->signature != signature || choices->param_count != count ||
+      (choices->has_selected && !selects(view, *choices->overload, args))) {
+    if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
+      return status;
+  }
 
   static const kpk_arg none = {};
   if (count == 0) args = &none;  // a kernel without parameters may be called with null
-  const kpk_abi_overload &overload = view.overloads[index];
   Call call{args, count, 0, 0, 0};
-  const ParamCheck *checks = state.checks + static_cast<size_t>(index) * count;
-  if (const kpk_status status = check_arguments(view, overload, checks, &call)) return status;
+  if (const kpk_status status =
+          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &call)) {
+    return status;
+  }
 
-  const uint32_t chosen = select(view, overload, device.lists[index], call);
-  if (chosen == kNoVariant) return refuse_variant(view, overload, device, call);
+  Candidate *candidate = select(view, *choices, call);
+  if (candidate == nullptr) return refuse_variant(device, *choices, call);
 
   const Function *function = nullptr;
-  if (const kpk_status status = function_of(state, device, chosen, context, &function)) return status;
+  if (const kpk_status status = function_of(device, *candidate, context, &function)) return status;
   const Plan &plan = function->plan;
 
-  LaunchRequest request{&view, device.device, &plan, &function->loaded, args, {}, stream, nullptr};
+  LaunchRequest request{&view, device.device, &plan, args, {}, stream, nullptr};
   bool empty;
-  if (const kpk_status status = fill_grid(view, plan, overload, *device.device, call, request.grid, &empty)) {
+  if (const kpk_status status =
+          fill_grid(view, plan, *choices->overload, *device.device, call, request.grid, &empty)) {
     return status;
   }
   const Driver *driver = device.device->driver;
@@ -110,7 +126,7 @@ kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg
   if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
   kpk::DeviceState *on = nullptr;
   if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  return kpk::launch_on(*state, *on, place.context, stream.handle, args, count, signature);
+  return kpk::launch_on(*on, place.context, stream.handle, args, count, signature);
 }
 
 kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out) {
@@ -135,14 +151,12 @@ kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk
   }
   if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_bound", "arguments");
   auto &on = *static_cast<kpk::DeviceState *>(bound->state);
-  kpk::KernelState *state = nullptr;
-  if (const kpk_status status = kpk::kernel_state(*bound->kernel, &state)) return status;
   if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != on.device->vendor && !kpk::is_dry()) {
     return kpk::fail(KPK_ERROR_STREAM,
                      "%s: expected a stream of %s, to which it is bound, got one of the other vendor",
-                     state->view.name(), on.device->arch);
+                     on.kernel->view.name(), on.device->arch);
   }
-  return kpk::launch_on(*state, on, bound->context, stream.handle, args, count, signature);
+  return kpk::launch_on(on, bound->context, stream.handle, args, count, signature);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

@@ -1,6 +1,7 @@
 #include "module.h"
 
 #include <cstdlib>
+#include <cstring>
 
 #include "describe.h"
 #include "expr.h"
@@ -13,9 +14,13 @@ namespace {
 Mutex g_mutex;  // guards the making of states and the `loading` flags; never held across a driver call
 pthread_cond_t g_loaded = PTHREAD_COND_INITIALIZER;
 
+// Zeroed, and at a cache line's start; null if there is no memory.
 template <class T>
-T *zeroed(size_t count) {
-  return static_cast<T *>(std::calloc(count == 0 ? 1 : count, sizeof(T)));
+T *zeroed(size_t bytes = sizeof(T)) {
+  constexpr size_t line = 64;
+  bytes = (bytes + line - 1) / line * line;
+  void *block = std::aligned_alloc(line, bytes);
+  return static_cast<T *>(block == nullptr ? nullptr : std::memset(block, 0, bytes));
 }
 
 kpk_status check_format(const kpk_kernel &kernel) {
@@ -67,106 +72,52 @@ kpk_status out_of_memory(const char *kernel) {
 }
 
 KernelState *new_kernel_state(const kpk_kernel &kernel) {
-  const KernelView view(kernel);
-  KernelState *state = zeroed<KernelState>(1);
-  if (state == nullptr) return nullptr;
-  state->view = view;
-  state->checks = zeroed<ParamCheck>(static_cast<size_t>(view.overloads.size()) * view.params.size());
-  if (state->checks == nullptr) return std::free(state), nullptr;
-  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
-    fill_checks(view, view.overloads[k], state->checks + static_cast<size_t>(k) * view.params.size());
-  }
+  auto *state = zeroed<KernelState>();
+  if (state != nullptr) state->view = KernelView(kernel);
   return state;
 }
 
-void free_device_state(DeviceState *device) {
-  std::free(device->images);
-  std::free(device->candidates);
-  std::free(device->lists);
-  std::free(device->most);
-  std::free(device->functions);
-  std::free(device->loading);
-  std::free(device);
-}
-
-DeviceState *new_device_state(const KernelView &view, const Device &on) {
-  DeviceState *device = zeroed<DeviceState>(1);
+DeviceState *new_device_state(KernelState &kernel, const Device &on) {
+  const uint32_t count = kernel.view.overloads.size();
+  auto *device = zeroed<DeviceState>(sizeof(DeviceState) + count * sizeof(Choices *));
   if (device == nullptr) return nullptr;
-  const uint32_t count = view.variants.size();
   device->device = &on;
-  device->images = zeroed<uint32_t>(count);
-  device->candidates = zeroed<Candidate>(count);
-  device->lists = zeroed<CandidateList>(view.overloads.size());
-  device->most = zeroed<int64_t>(count);
-  device->functions = zeroed<std::atomic<const Function *>>(count);
-  device->loading = zeroed<bool>(count);
-  if (device->images == nullptr || device->candidates == nullptr || device->lists == nullptr ||
-      device->most == nullptr || device->functions == nullptr || device->loading == nullptr) {
-    return free_device_state(device), nullptr;
-  }
-  for (uint32_t v = 0; v < count; ++v) device->images[v] = best_image(view, view.variants[v], on);
-  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
-    const kpk_abi_overload &overload = view.overloads[k];
-    const uint32_t at = overload.first_variant;
-    device->lists[k] =
-        make_candidates(view, overload, device->images, device->most + at, device->candidates + at);
+  device->kernel = &kernel;
+  device->overloads = reinterpret_cast<Choices **>(device + 1);
+  for (uint32_t k = 0; k < count; ++k) {
+    device->overloads[k] = make_choices(kernel.view, kernel.view.overloads[k], on);
+    if (device->overloads[k] != nullptr) continue;
+    while (k > 0) std::free(device->overloads[--k]);
+    return std::free(device), nullptr;
   }
   return device;
 }
 
-// What an image asks for and this runtime, or the device, does not have.
-kpk_status check_needs(const LoadRequest &request) {
-  const kpk_abi_image &image = *request.image;
-  const char *symbol = text(image.symbol);
-  const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
-                        : image.tensordescs.count != 0 ? "host tensor descriptors"
-                        : image.cluster[0] * image.cluster[1] * image.cluster[2] > 1 ? "clusters"
-                        : (image.flags & KPK_IMAGE_COOPERATIVE) != 0                 ? "cooperative grids"
-                        : (image.flags & KPK_IMAGE_PDL) != 0 ? "programmatic dependent launch"
-                        : image.global_scratch_bytes + image.profile_scratch_bytes != 0 ? "scratch memory"
-                                                                                        : nullptr;
-  if (missing != nullptr) {
-    return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet",
-                symbol, missing);
+kpk_status fill_function(const DeviceState &device, const Candidate &candidate, const Function *others,
+                         Function *made) {
+  const KernelView &view = device.kernel->view;
+  auto *stores = reinterpret_cast<Store *>(made + 1);
+  if (const kpk_status status =
+          prepare(view, candidate.variant, candidate.image, *device.device, stores, &made->plan)) {
+    return status;
   }
-  const uint32_t threads = image.num_warps * image.warp_size;
-  const uint32_t shared = image.shared_bytes + image.static_shared_bytes;
-  const Device &device = *request.device;
-  if (threads > device.max_threads) {
-    return fail(KPK_ERROR_LIMIT, "%s: needs blocks of %u threads, %s takes %u", symbol, threads, device.arch,
-                device.max_threads);
-  }
-  if (shared > device.max_shared_bytes) {
-    return fail(KPK_ERROR_LIMIT, "%s: needs %u bytes of shared memory a block, %s has %u", symbol, shared,
-                device.arch, device.max_shared_bytes);
-  }
-  return KPK_OK;
-}
-
-kpk_status load(const KernelView &view, const Device &device, uint32_t image, const Loaded *other,
-                Loaded *out) {
-  const kpk_abi_image &chosen = view.images[image];
-  const LoadRequest request{view.name(), &device, &chosen, other};
-  if (const kpk_status status = check_needs(request)) return status;
-  return device.driver->load(request, out);
+  const LoadRequest request{view.name(), device.device, made->plan.image,
+                            others == nullptr ? nullptr : &others->loaded};
+  const kpk_status status = device.device->driver->load(request, &made->loaded);
+  made->plan.function = made->loaded.function;
+  made->next = others;
+  return status;
 }
 
 // A function for `context`, in front of `others`: the same image in other contexts.
-kpk_status new_function(const KernelView &view, const DeviceState &device, uint32_t variant, uint64_t context,
+kpk_status new_function(const DeviceState &device, const Candidate &candidate, uint64_t context,
                         const Function *others, Function **out) {
-  Function *made = zeroed<Function>(1);
+  const KernelView &view = device.kernel->view;
+  auto *made = zeroed<Function>(sizeof(Function) + store_bytes(view.images[candidate.image]));
   if (made == nullptr) return out_of_memory(view.name());
-  const uint32_t image = device.images[variant];
-  kpk_status status = prepare(view, variant, image, &made->plan);
-  const Loaded *other = others == nullptr ? nullptr : &others->loaded;
-  if (status == KPK_OK) status = load(view, *device.device, image, other, &made->loaded);
-  if (status != KPK_OK) {
-    discard(&made->plan);
-    std::free(made);
-    return status;
-  }
   made->context = context;
-  made->next = others;
+  const kpk_status status = fill_function(device, candidate, others, made);
+  if (status != KPK_OK) return std::free(made), status;
   *out = made;
   return KPK_OK;
 }
@@ -179,10 +130,22 @@ kpk_status free_functions(const char *kernel, const Device &device, const Functi
     const bool last = next == nullptr || next->loaded.module != first->loaded.module;
     const kpk_status one = device.driver->unload(first->loaded, kernel, first->context, last);
     if (status == KPK_OK) status = one;
-    auto *gone = const_cast<Function *>(first);
-    discard(&gone->plan);
-    std::free(gone);
+    std::free(const_cast<Function *>(first));
     first = next;
+  }
+  return status;
+}
+
+kpk_status forget_on(DeviceState &device) {
+  const KernelView &view = device.kernel->view;
+  kpk_status status = KPK_OK;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) {
+    Choices &choices = *device.overloads[k];
+    for (uint32_t c = 0; c < choices.count; ++c) {
+      const Function *first = choices.candidates[c].functions.exchange(nullptr);
+      const kpk_status one = free_functions(view.name(), *device.device, first);
+      if (status == KPK_OK) status = one;
+    }
   }
   return status;
 }
@@ -207,32 +170,31 @@ kpk_status make_device_state(KernelState &state, const Device &device, DeviceSta
   const Lock lock(g_mutex);
   *out = slot.load(std::memory_order_relaxed);
   if (*out != nullptr) return KPK_OK;
-  *out = new_device_state(state.view, device);
+  *out = new_device_state(state, device);
   if (*out == nullptr) return out_of_memory(state.view.name());
   slot.store(*out, std::memory_order_release);
   return KPK_OK;
 }
 
-kpk_status load_function(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+kpk_status load_function(const DeviceState &device, Candidate &candidate, uint64_t context,
                          const Function **out) {
-  std::atomic<const Function *> &slot = device.functions[variant];
   const Function *others = nullptr;
   {
     const Lock lock(g_mutex);
-    while (device.loading[variant]) pthread_cond_wait(&g_loaded, &g_mutex.native);
-    others = slot.load(std::memory_order_relaxed);
+    while (candidate.loading) pthread_cond_wait(&g_loaded, &g_mutex.native);
+    others = candidate.functions.load(std::memory_order_relaxed);
     *out = find_function(others, context);
     if (*out != nullptr) return KPK_OK;
-    device.loading[variant] = true;
+    candidate.loading = true;
   }
   Function *made = nullptr;
-  const kpk_status status = new_function(state.view, device, variant, context, others, &made);
+  const kpk_status status = new_function(device, candidate, context, others, &made);
   const Lock lock(g_mutex);
   if (status == KPK_OK) {
-    slot.store(made, std::memory_order_release);
+    candidate.functions.store(made, std::memory_order_release);
     *out = made;
   }
-  device.loading[variant] = false;
+  candidate.loading = false;
   pthread_cond_broadcast(&g_loaded);
   return status;
 }
@@ -243,12 +205,8 @@ kpk_status forget(const kpk_kernel &kernel) {
   if (state == nullptr) return status;
   for (std::atomic<DeviceState *> &slot : state->devices) {
     DeviceState *device = slot.load(std::memory_order_acquire);
-    if (device == nullptr) continue;
-    for (uint32_t v = 0; v < state->view.variants.size(); ++v) {
-      const Function *first = device->functions[v].exchange(nullptr);
-      const kpk_status one = free_functions(state->view.name(), *device->device, first);
-      if (status == KPK_OK) status = one;
-    }
+    const kpk_status one = device == nullptr ? KPK_OK : forget_on(*device);
+    if (status == KPK_OK) status = one;
   }
   return status;
 }

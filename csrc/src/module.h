@@ -1,6 +1,6 @@
 // What the runtime keeps of a kernel: made on first use, reached from the kernel's state slot, read without
-// a lock afterwards. One KernelState a linked kernel, one DeviceState a device it ran on, one Function a
-// loaded image.
+// a lock afterwards, and laid out by who reads it when: a launch comes by after the driver has had the caches.
+// One KernelState a linked kernel, one DeviceState a device it ran on, one Function a loaded image and context.
 #pragma once
 
 #include <atomic>
@@ -16,28 +16,24 @@
 namespace kpk {
 
 // One loaded image in one context, with all that launching it takes.
-struct Function {
+struct alignas(64) Function {
+  uint64_t context;  // 0: any context of the device
   Plan plan;
-  Loaded loaded;
-  uint64_t context;      // 0: any context of the device
   const Function *next;  // the same image in another context
+  Loaded loaded;
 };
 
-struct DeviceState {
+struct KernelState;
+struct alignas(64) DeviceState {
   const Device *device;
-  uint32_t *images;                          // of each variant: its best image here, or kNoImage
-  CandidateList *lists;                      // of each overload: the variants that have an image here
-  Candidate *candidates;                     // of all lists
-  int64_t *most;                             // of all lists
-  std::atomic<const Function *> *functions;  // of each variant: the loaded image, a list by context
-  bool *loading;                             // of each variant: a thread is loading it (under the lock)
+  KernelState *kernel;
+  Choices **overloads;  // of each overload
 };
 
-struct KernelState {
-  KernelView view;
-  ParamCheck *checks;              // of each overload, of each parameter
+struct alignas(64) KernelState {
   std::atomic<uint32_t> overload;  // found by the last call: where the next one looks first
   std::atomic<DeviceState *> devices[kMaxDeviceSlots];
+  KernelView view;
 };
 
 struct StateSlot {
@@ -54,7 +50,7 @@ inline StateSlot &slot_of(const kpk_kernel &kernel) {
 kpk_status make_kernel_state(const kpk_kernel &kernel, KernelState **out);
 kpk_status make_device_state(KernelState &state, const Device &device, DeviceState **out);
 // Loads an image; many threads may ask at once and one of them loads. No lock is held while the driver works.
-kpk_status load_function(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+kpk_status load_function(const DeviceState &device, Candidate &candidate, uint64_t context,
                          const Function **out);
 
 inline kpk_status kernel_state(const kpk_kernel &kernel, KernelState **out) {
@@ -73,10 +69,10 @@ inline const Function *find_function(const Function *first, uint64_t context) {
   return first;
 }
 
-inline kpk_status function_of(KernelState &state, DeviceState &device, uint32_t variant, uint64_t context,
+inline kpk_status function_of(const DeviceState &device, Candidate &candidate, uint64_t context,
                               const Function **out) {
-  *out = find_function(device.functions[variant].load(std::memory_order_acquire), context);
-  return *out != nullptr ? KPK_OK : load_function(state, device, variant, context, out);
+  *out = find_function(candidate.functions.load(std::memory_order_acquire), context);
+  return *out != nullptr ? KPK_OK : load_function(device, candidate, context, out);
 }
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.

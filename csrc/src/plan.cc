@@ -1,6 +1,5 @@
 #include "plan.h"
 
-#include <cstdlib>
 #include <cstring>
 
 #include "expr.h"
@@ -22,28 +21,25 @@ void read_axis(const KernelView &view, uint32_t at, uint8_t axis, Plan *plan) {
     return;
   }
   Axis &made = plan->axes[plan->axis_count++];
-  made = {code, 0, axis};
+  made = {at, 0, axis};
   if (code[0] == KPK_OP_PARAM && code[3] == KPK_OP_END) {
-    made.program = nullptr;
+    made.program = 0;
     std::memcpy(&made.argument, code + 1, sizeof made.argument);
   }
 }
 
 Store read_store(const kpk_abi_slot &slot) {
-  const Store::Kind kind = slot.source != KPK_SLOT_ARGUMENT ? Store::kZero
-                           : is_float(slot.type)            ? Store::kFloat
-                                                            : Store::kBytes;
-  return {kind, slot.type, slot.index, static_cast<uint16_t>(slot.offset), static_cast<uint16_t>(slot.size)};
-}
-
-// Hosts are little-endian: the low bytes come first.
-void store(unsigned char *at, uint64_t bits, uint16_t size) {
-  switch (size) {
-    case 8: std::memcpy(at, &bits, 8); break;
-    case 4: std::memcpy(at, &bits, 4); break;
-    case 2: std::memcpy(at, &bits, 2); break;
-    default: *at = static_cast<unsigned char>(bits); break;
+  const auto offset = static_cast<uint16_t>(slot.offset), size = static_cast<uint16_t>(slot.size);
+  Store::Kind kind = slot.size == 8   ? Store::kEight
+                     : slot.size == 4 ? Store::kFour
+                     : slot.size == 2 ? Store::kTwo
+                                      : Store::kOne;
+  if (slot.source != KPK_SLOT_ARGUMENT) {
+    kind = Store::kZero;
+  } else if (is_float(slot.type)) {
+    kind = Store::kFloat;
   }
+  return {kind, slot.type, slot.index, offset, size};
 }
 
 [[gnu::cold]] kpk_status refuse(const KernelView &view, int axis, const char *why, int64_t value,
@@ -58,26 +54,55 @@ void store(unsigned char *at, uint64_t bits, uint16_t size) {
               "xyz"[axis], expr_error_text(error));
 }
 
+// What an image asks for and this runtime, or the device, does not have.
+kpk_status check_needs(const kpk_abi_image &image, const Device &device) {
+  const char *symbol = text(image.symbol);
+  const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
+                        : image.tensordescs.count != 0 ? "host tensor descriptors"
+                        : image.cluster[0] * image.cluster[1] * image.cluster[2] > 1 ? "clusters"
+                        : (image.flags & KPK_IMAGE_COOPERATIVE) != 0                 ? "cooperative grids"
+                        : (image.flags & KPK_IMAGE_PDL) != 0 ? "programmatic dependent launch"
+                        : image.global_scratch_bytes + image.profile_scratch_bytes != 0 ? "scratch memory"
+                                                                                        : nullptr;
+  if (missing != nullptr) {
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet",
+                symbol, missing);
+  }
+  const uint32_t threads = image.num_warps * image.warp_size;
+  const uint32_t shared = image.shared_bytes + image.static_shared_bytes;
+  if (threads > device.max_threads) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs blocks of %u threads, %s takes %u", symbol, threads, device.arch,
+                device.max_threads);
+  }
+  if (shared > device.max_shared_bytes) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs %u bytes of shared memory a block, %s has %u", symbol, shared,
+                device.arch, device.max_shared_bytes);
+  }
+  if (image.param_bytes > UINT16_MAX || image.layout.count > UINT16_MAX) {
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: expected a parameter block of at most %d bytes, got %u", symbol,
+                UINT16_MAX, image.param_bytes);
+  }
+  const Table<kpk_abi_slot> layout(image.layout);
+  for (uint32_t i = 0; i < layout.size(); ++i) {
+    const kpk_abi_slot &slot = layout[i];
+    if (slot.source != KPK_SLOT_ARGUMENT || slot.type < KPK_FP8E4NV || !is_float(slot.type)) continue;
+    return fail(KPK_ERROR_UNSUPPORTED, "%s: takes a scalar of type %s, which this runtime does not convert",
+                symbol, type_name(slot.type));
+  }
+  return KPK_OK;
+}
+
 }  // namespace
 
-kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Plan *out) {
+size_t store_bytes(const kpk_abi_image &image) { return (image.layout.count + size_t{1}) * sizeof(Store); }
+
+kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, const Device &device,
+                   Store *stores, Plan *out) {
   const kpk_abi_variant &v = view.variants[variant];
   const kpk_abi_image &chosen = view.images[image];
+  if (const kpk_status status = check_needs(chosen, device)) return status;
   const Table<kpk_abi_slot> layout(chosen.layout);
-  if (chosen.param_bytes > UINT16_MAX || layout.size() > UINT16_MAX) {
-    return fail(KPK_ERROR_UNSUPPORTED, "%s: expected a parameter block of at most %d bytes, got %u",
-                text(chosen.symbol), UINT16_MAX, chosen.param_bytes);
-  }
-  for (uint32_t i = 0; i < layout.size(); ++i) {
-    if (layout[i].source != KPK_SLOT_ARGUMENT || layout[i].type < KPK_FP8E4NV || !is_float(layout[i].type))
-      continue;
-    return fail(KPK_ERROR_UNSUPPORTED, "%s: takes a scalar of type %s, which this runtime does not convert",
-                text(chosen.symbol), type_name(layout[i].type));
-  }
-  auto *stores = static_cast<Store *>(std::calloc(layout.size() + size_t{1}, sizeof(Store)));
-  if (stores == nullptr) return fail(KPK_ERROR_MEMORY, "%s: out of host memory at first use", view.name());
   for (uint32_t i = 0; i < layout.size(); ++i) stores[i] = read_store(layout[i]);
-  *out = {};
   out->variant = &v;
   out->image = &chosen;
   out->block = chosen.num_warps * chosen.warp_size;
@@ -89,11 +114,6 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, Pla
   return KPK_OK;
 }
 
-void discard(Plan *plan) {
-  std::free(plan->stores);
-  plan->stores = nullptr;
-}
-
 kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
                      const Device &device, const Call &call, uint32_t *grid, bool *empty) {
   std::memcpy(grid, plan.grid, sizeof plan.grid);
@@ -101,13 +121,11 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
   for (uint32_t i = 0; i < plan.axis_count; ++i) {
     const Axis &rule = plan.axes[i];
     int64_t value;
-    if (rule.program == nullptr) {
+    if (rule.program == 0) {
       value = static_cast<int64_t>(call.args[rule.argument].bits);
     } else {
       ExprError error;
-      value =
-          evaluate(rule.program,
-                   {call.args, view.types(overload), follow<kpk_value>(plan.variant->constexprs)}, &error);
+      value = evaluate(view.exprs + rule.program, {call.args, &overload, plan.variant}, &error);
       if (error != ExprError::kNone) return refuse_program(view, rule.axis, error);
     }
     const uint64_t most = device.max_grid[rule.axis];
@@ -125,11 +143,25 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
 }
 
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block) {
-  for (const Store *at = plan.stores, *end = at + plan.store_count; at != end; ++at) {
-    uint64_t bits = 0;
-    if (at->kind != Store::kZero) bits = args[at->argument].bits;
-    if (at->kind == Store::kFloat) bits = float_bits(at->type, number(args[at->argument]));
-    store(block + at->offset, bits, at->size);
+  // Hosts are little-endian: the low bytes come first.
+  for (const Store *store = plan.stores, *end = store + plan.store_count; store != end; ++store) {
+    unsigned char *at = block + store->offset;
+    if (store->kind == Store::kZero) {
+      std::memset(at, 0, store->size);
+      continue;
+    }
+    const kpk_arg &arg = args[store->argument];
+    switch (store->kind) {
+      case Store::kEight: std::memcpy(at, &arg.bits, 8); break;
+      case Store::kFour: std::memcpy(at, &arg.bits, 4); break;
+      case Store::kTwo: std::memcpy(at, &arg.bits, 2); break;
+      case Store::kFloat: {
+        const uint64_t bits = float_bits(store->type, number(arg));
+        std::memcpy(at, &bits, store->size);
+        break;
+      }
+      default: std::memcpy(at, &arg.bits, 1); break;
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include "select.h"
 
+#include <cstdlib>
 #include <cstring>
 
 namespace kpk {
@@ -51,6 +52,33 @@ bool is_bound(const uint8_t *code, Bound *out) {
   }
 }
 
+// Lays `made` out for a variant; false if its conditions are not all in it.
+bool fill_candidate(const KernelView &view, uint32_t index, uint32_t image, bool *bounded, Choices *choices,
+                    int64_t *most) {
+  const kpk_abi_variant &variant = view.variants[index];
+  Candidate &made = choices->candidates[choices->count];
+  made.divisible_16 = variant.divisible_16;
+  made.equal_1 = variant.equal_1;
+  made.null = variant.null;
+  made.least = INT64_MIN;
+  made.variant = index;
+  made.image = image;
+  *most = INT64_MAX;
+  if (variant.requirements.count != 0 || variant.prefer != 0) return false;
+  if (variant.guard == 0) return true;
+  Bound bound = {INT64_MIN, INT64_MAX, 0};
+  if (!is_bound(view.exprs + variant.guard, &bound)) return false;
+  if (*bounded && bound.param != choices->param) return false;
+  *bounded = true;
+  choices->param = bound.param;
+  made.least = bound.least;
+  *most = bound.most;
+  return true;
+}
+
+constexpr size_t kLine = 64;
+constexpr size_t lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
 }  // namespace
 
 const kpk_abi_requirement *unmet(const kpk_abi_variant &variant, const Call &call) {
@@ -71,67 +99,73 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   if ((variant.null & ~call.null) != 0) return Verdict::kNotNull;
   if (unmet(variant, call) != nullptr) return Verdict::kRequirement;
   if (variant.guard == 0) return Verdict::kEligible;
-  const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
+  const ExprInput input{call.args, &overload, &variant};
   const int64_t holds = evaluate(view.exprs + variant.guard, input, error);
   if (*error != ExprError::kNone) return Verdict::kGuardFails;
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
 }
 
-CandidateList make_candidates(const KernelView &view, const kpk_abi_overload &overload,
-                              const uint32_t *images, int64_t *most, Candidate *candidates) {
-  CandidateList list = {most, candidates, 0, 0};
-  bool bounded = false;  // has a guard said what list.param is?
+Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, const Device &device) {
+  // One block: the choices, the checks and bounds right behind them, then the candidates.
+  const size_t checks = sizeof(Choices);
+  const size_t most = checks + (view.params.size() * sizeof(ParamCheck) + 7) / 8 * 8;
+  const size_t candidates = lines(most + overload.variant_count * sizeof(int64_t));
+  const size_t bytes = candidates + overload.variant_count * sizeof(Candidate);
+  auto *block = static_cast<char *>(std::aligned_alloc(kLine, bytes));
+  if (block == nullptr) return nullptr;
+  std::memset(block, 0, bytes);
+  auto *made = reinterpret_cast<Choices *>(block);
+  made->signature = overload.signature;
+  made->overload = &overload;
+  made->candidates = reinterpret_cast<Candidate *>(block + candidates);
+  made->param_count = view.params.size();
+  made->has_selected = overload.selected != 0;
+  auto *filled = reinterpret_cast<ParamCheck *>(block + checks);
+  fill_checks(view, overload, filled);
+  made->checks = filled;
+  auto *bounds = reinterpret_cast<int64_t *>(block + most);
+  made->most = bounds;
+  bool bounded = false;  // has a guard said what `param` is?
   for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
-    if (images[v] == kNoImage) continue;
-    const kpk_abi_variant &variant = view.variants[v];
-    Candidate &made = candidates[list.count];
-    made = {variant.divisible_16, variant.equal_1, variant.null, INT64_MIN, v, false};
-    made.general = variant.requirements.count != 0 || variant.prefer != 0;
-    most[list.count] = INT64_MAX;
-    Bound bound = {INT64_MIN, INT64_MAX, 0};
-    if (variant.guard != 0 && is_bound(view.exprs + variant.guard, &bound) &&
-        (!bounded || bound.param == list.param)) {
-      list.param = bound.param;
-      bounded = true;
-      made.least = bound.least;
-      most[list.count] = bound.most;
-    } else if (variant.guard != 0) {
-      made.general = true;
-    }
-    ++list.count;
+    const uint32_t image = best_image(view, view.variants[v], device);
+    if (image == kNoImage) continue;
+    const bool plain = fill_candidate(view, v, image, &bounded, made, &bounds[made->count]);
+    Candidate &last = made->candidates[made->count++];
+    last.general = !plain;
+    made->ones_and_nulls = made->ones_and_nulls || (last.equal_1 | last.null) != 0;
   }
-  return list;
+  return made;
 }
 
-uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const CandidateList &list,
-                const Call &call) {
-  uint32_t best = kNoVariant;
+Candidate *select(const KernelView &view, const Choices &choices, const Call &call) {
+  Candidate *best = nullptr;
   int64_t largest = INT64_MIN;
   const uint64_t not_16 = ~call.divisible_16, not_1 = ~call.equal_1, not_null = ~call.null;
-  const int64_t bounded = static_cast<int64_t>(call.args[list.param].bits);
-  for (uint32_t i = 0; i < list.count; ++i) {
-    if (bounded > list.most[i]) continue;
-    const Candidate &candidate = list.candidates[i];
+  const int64_t bounded = static_cast<int64_t>(call.args[choices.param].bits);
+  for (uint32_t i = 0; i < choices.count; ++i) {
+    if (bounded > choices.most[i]) continue;
+    Candidate &candidate = choices.candidates[i];
     if (((candidate.divisible_16 & not_16) | (candidate.equal_1 & not_1) | (candidate.null & not_null)) !=
             0 ||
         bounded < candidate.least) {
       continue;
     }
     if (!candidate.general) {
-      if (best == kNoVariant) return candidate.variant;
+      if (best == nullptr) return &candidate;
       continue;
     }
     const kpk_abi_variant &variant = view.variants[candidate.variant];
     ExprError error;
-    if (judge(view, overload, variant, variant.first_image, call, &error) != Verdict::kEligible) continue;
+    if (judge(view, *choices.overload, variant, candidate.image, call, &error) != Verdict::kEligible)
+      continue;
     if (variant.prefer == 0) {
-      if (best == kNoVariant) return candidate.variant;
+      if (best == nullptr) return &candidate;
       continue;
     }
-    const ExprInput input{call.args, view.types(overload), follow<kpk_value>(variant.constexprs)};
-    const int64_t value = evaluate(view.exprs + variant.prefer, input, &error);
-    if (error == ExprError::kNone && (best == kNoVariant || value > largest)) {
-      best = candidate.variant;
+    const int64_t value =
+        evaluate(view.exprs + variant.prefer, {call.args, choices.overload, &variant}, &error);
+    if (error == ExprError::kNone && (best == nullptr || value > largest)) {
+      best = &candidate;
       largest = value;
     }
   }

@@ -2,6 +2,7 @@
 // order of the configs, specialised before unspecialised), or the one its `prefer` values highest. Pure.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "call.h"
@@ -29,32 +30,42 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
 // The first requirement of the variant that the call does not meet; null if it meets all.
 const kpk_abi_requirement *unmet(const kpk_abi_variant &variant, const Call &call);
 
-// A variant that has an image for the device, and the conditions on a call that are a mask away.
-struct Candidate {
+struct Function;  // module.h
+
+// A variant that has an image for the device: the conditions that are a mask away, and what is loaded of it.
+// One cache line.
+struct alignas(64) Candidate {
   uint64_t divisible_16;
   uint64_t equal_1;
   uint64_t null;
-  int64_t least;  // of the list's parameter; what it may be at most is in the list
+  int64_t least;                            // of Choices::param; what it may be at most is in Choices
+  std::atomic<const Function *> functions;  // the loaded image, a list by context
   uint32_t variant;
+  uint32_t image;
   bool general;  // there is more to it: judge() decides
+  bool loading;  // a thread is loading it (under the lock of module.cc)
 };
 
-// The candidates of one overload in order. Guards are nearly always a bound on one argument, the same in all
-// variants (`n_cols <= BLOCK`): what is at most allowed lies together, since it sorts most candidates out.
-struct CandidateList {
-  const int64_t *most;
-  const Candidate *candidates;
-  uint32_t count;
-  uint16_t param;
+// One overload on one device: what checking a call and choosing a variant read, together in memory. Guards
+// are nearly always a bound on one argument, the same in all variants (`n_cols <= BLOCK`): what is at most
+// allowed lies in a row, since it sorts most candidates out.
+struct alignas(64) Choices {
+  uint64_t signature;
+  const kpk_abi_overload *overload;
+  const ParamCheck *checks;  // of each parameter
+  const int64_t *most;       // of each candidate
+  Candidate *candidates;     // in order of preference
+  uint32_t count;            // of candidates
+  uint32_t param_count;
+  uint16_t param;  // that the bounds are about
+  bool has_selected;
+  bool ones_and_nulls;  // some candidate asks for an argument that is 1, or null
 };
 
-// Fills a list with the variants of `overload` that have an image; `most` and `candidates` have room for all.
-CandidateList make_candidates(const KernelView &view, const kpk_abi_overload &overload,
-                              const uint32_t *images, int64_t *most, Candidate *candidates);
+// Made once for a device; null if there is no memory. Never freed: it stays reachable from the kernel's slot.
+Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, const Device &device);
 
-constexpr uint32_t kNoVariant = UINT32_MAX;
-// The variant to run, or kNoVariant.
-uint32_t select(const KernelView &view, const kpk_abi_overload &overload, const CandidateList &list,
-                const Call &call);
+// The candidate to run, or null.
+Candidate *select(const KernelView &view, const Choices &choices, const Call &call);
 
 }  // namespace kpk
