@@ -40,8 +40,8 @@ namespace {
   return KPK_OK;
 }
 
-kpk_status launch_on(const DeviceState &device, uint64_t context, void *stream, const kpk_arg *args,
-                     uint32_t count, uint64_t signature) {
+kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const kpk_arg *args, uint32_t count,
+                     uint64_t signature) {
   const KernelView &view = device.kernel->view;
   const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
   Choices *choices = device.overloads[index];
@@ -64,6 +64,8 @@ kpk_status launch_on(const DeviceState &device, uint64_t context, void *stream, 
 
   const Function *function = nullptr;
   if (const kpk_status status = function_of(device, *candidate, context, &function)) return status;
+  if (device.last.load(std::memory_order_relaxed) != function)
+    device.last.store(function, std::memory_order_relaxed);
   const Plan &plan = function->plan;
 
   LaunchRequest request{&view, device.device, &plan, args, {}, stream, nullptr};
@@ -122,10 +124,13 @@ kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg
   if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch", "arguments");
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
+  kpk::DeviceState *last = state->last.load(std::memory_order_relaxed);
+  if (last != nullptr) kpk::prefetch(*last, state->overload.load(std::memory_order_relaxed));
   kpk::Place place;
   if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
   kpk::DeviceState *on = nullptr;
   if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
+  if (on != last) state->last.store(on, std::memory_order_relaxed);
   return kpk::launch_on(*on, place.context, stream.handle, args, count, signature);
 }
 
@@ -151,6 +156,7 @@ kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk
   }
   if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_bound", "arguments");
   auto &on = *static_cast<kpk::DeviceState *>(bound->state);
+  kpk::prefetch(on, on.kernel->overload.load(std::memory_order_relaxed));
   if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != on.device->vendor && !kpk::is_dry()) {
     return kpk::fail(KPK_ERROR_STREAM,
                      "%s: expected a stream of %s, to which it is bound, got one of the other vendor",

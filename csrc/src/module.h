@@ -27,11 +27,13 @@ struct KernelState;
 struct alignas(64) DeviceState {
   const Device *device;
   KernelState *kernel;
-  Choices **overloads;  // of each overload
+  Choices **overloads;                 // of each overload
+  std::atomic<const Function *> last;  // launched: for prefetch() alone
 };
 
 struct alignas(64) KernelState {
-  std::atomic<uint32_t> overload;  // found by the last call: where the next one looks first
+  std::atomic<uint32_t> overload;   // found by the last call: where the next one looks first
+  std::atomic<DeviceState *> last;  // launched on: for prefetch() alone
   std::atomic<DeviceState *> devices[kMaxDeviceSlots];
   KernelView view;
 };
@@ -73,6 +75,22 @@ inline kpk_status function_of(const DeviceState &device, Candidate &candidate, u
                               const Function **out) {
   *out = find_function(candidate.functions.load(std::memory_order_acquire), context);
   return *out != nullptr ? KPK_OK : load_function(device, candidate, context, out);
+}
+
+// Asks for what a launch like the last one will read. Between two launches the driver has had the caches; this
+// way the lines come while the launch is at something else.
+inline void prefetch(const DeviceState &device, uint32_t overload) {
+  const auto line = [](const void *at, int number) {
+    __builtin_prefetch(static_cast<const char *>(at) + 64 * number);
+  };
+  const Choices *choices = device.overloads[overload];
+  const Function *function = device.last.load(std::memory_order_relaxed);
+  line(choices, 0);
+  line(choices, 1);
+  line(function, 0);
+  line(function, 1);
+  line(function + 1, 0);  // the stores
+  line(device.device, 0);
 }
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.
