@@ -285,7 +285,8 @@ void *stream_handle(py::handle stream) {
   const unsigned long long address = PyLong_AsUnsignedLongLong(number.ptr());
   if (PyErr_Occurred() != nullptr) {
     PyErr_Clear();
-    throw Error("stream: expected the address of a stream, got " + std::string(py::str(static_cast<py::handle>(number))));
+    throw Error("stream: expected the address of a stream, got " +
+                std::string(py::str(static_cast<py::handle>(number))));
   }
   return reinterpret_cast<void *>(static_cast<uintptr_t>(address));
 }
