@@ -30,6 +30,7 @@ struct LoadRequest {
   const char *kernel;  // for messages
   const Device *device;
   const kpk_abi_image *image;
+  const Plan *plan;
   const Loaded *other;  // the same image in another context of the device, or null
 };
 

@@ -66,6 +66,20 @@ struct LaunchConfig {
   unsigned attribute_count;
 };
 
+// CUlaunchAttribute: 72 bytes.
+struct LaunchAttribute {
+  int id;
+  union {
+    alignas(8) char bytes[64];
+    unsigned cluster[3];
+    int value;
+  };
+};
+static_assert(sizeof(LaunchAttribute) == 72, "CUlaunchAttribute of cuda.h");
+constexpr int kCooperative = 2, kClusterDimension = 4, kClusterSpread = 5, kStreamSerialization = 6;
+constexpr int kSpread = 1;  // CU_CLUSTER_SCHEDULING_POLICY_SPREAD, as Triton launches clusters
+constexpr int kFuncNonPortableCluster = 14;  // CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+
 // In the order of use: what a launch reads lies in one cache line.
 struct alignas(64) Api {
   CUresult (*launch_kernel_ex)(const LaunchConfig *, void *, void **, void **);  // null before 11.8
@@ -317,12 +331,20 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
                 text(request.image->symbol), least / 1000, least % 1000 / 10, g_version / 1000,
                 g_version % 1000 / 10);
   }
+  if (request.plan->special && g_api.launch_kernel_ex == nullptr) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs launch attributes, which drivers have from CUDA 11.8 on",
+                text(request.image->symbol));
+  }
   if (const kpk_status status = g_api.has_library ? load_library(request, out) : load_module(request, out))
     return status;
   const kpk_abi_image &image = *request.image;
-  if (image.shared_bytes + image.static_shared_bytes <= kDefaultSharedBytes) return KPK_OK;
-  const CUresult code =
-      g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
+  CUresult code = kSuccess;
+  if (image.shared_bytes + image.static_shared_bytes > kDefaultSharedBytes) {
+    code = g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
+  }
+  if (code == kSuccess && (image.flags & KPK_IMAGE_NONPORTABLE_CLUSTER) != 0) {
+    code = g_api.func_set(out->function, kFuncNonPortableCluster, 1);
+  }
   if (code == kSuccess) return KPK_OK;
   const bool last = request.other == nullptr;
   if (g_api.has_library && last) g_api.library_unload(out->module);
@@ -348,21 +370,51 @@ kpk_status refused(const LaunchRequest &request, const char *call, CUresult code
               symbol, request.device->ordinal, device == nullptr ? "unknown" : device->arch);
 }
 
+// Fills what the image asks for beyond a plain launch; how many.
+unsigned fill_attributes(const kpk_abi_image &image, LaunchAttribute *out) {
+  unsigned count = 0;
+  if (image.cluster[0] * image.cluster[1] * image.cluster[2] > 1) {
+    LaunchAttribute &dimension = out[count++];
+    dimension.id = kClusterDimension;
+    for (int axis = 0; axis < 3; ++axis) dimension.cluster[axis] = image.cluster[axis];
+    out[count].id = kClusterSpread;
+    out[count++].value = kSpread;
+  }
+  if ((image.flags & KPK_IMAGE_COOPERATIVE) != 0) {
+    out[count].id = kCooperative;
+    out[count++].value = 1;
+  }
+  if ((image.flags & KPK_IMAGE_PDL) != 0) {
+    out[count].id = kStreamSerialization;
+    out[count++].value = 1;
+  }
+  return count;
+}
+
+// Apart, so that a plain launch does not make room for attributes.
+[[gnu::noinline]] CUresult launch_special(const kpk_abi_image &image, LaunchConfig *config, void *function,
+                                          void **extra) {
+  LaunchAttribute attributes[4] = {};
+  config->attributes = attributes;
+  config->attribute_count = fill_attributes(image, attributes);
+  return g_api.launch_kernel_ex(config, function, nullptr, extra);
+}
+
 kpk_status launch(const LaunchRequest &request) {
   const Plan &plan = *request.plan;
   size_t bytes = plan.param_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
   void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
                    reinterpret_cast<void *>(uintptr_t{2}), &bytes, nullptr};
-  void *function = plan.function;
   const uint32_t *grid = request.grid;
   if (g_api.launch_kernel_ex != nullptr) {
-    const LaunchConfig config = {
+    LaunchConfig config = {
         {grid[0], grid[1], grid[2]}, {plan.block, 1, 1}, plan.shared_bytes, request.stream, nullptr, 0};
-    const CUresult code = g_api.launch_kernel_ex(&config, function, nullptr, extra);
+    const CUresult code = plan.special ? launch_special(*plan.image, &config, plan.function, extra)
+                                       : g_api.launch_kernel_ex(&config, plan.function, nullptr, extra);
     return code == kSuccess ? KPK_OK : refused(request, "cuLaunchKernelEx", code);
   }
-  const CUresult code = g_api.launch_kernel(function, grid[0], grid[1], grid[2], plan.block, 1, 1,
+  const CUresult code = g_api.launch_kernel(plan.function, grid[0], grid[1], grid[2], plan.block, 1, 1,
                                             plan.shared_bytes, request.stream, nullptr, extra);
   return code == kSuccess ? KPK_OK : refused(request, "cuLaunchKernel", code);
 }

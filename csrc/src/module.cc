@@ -101,7 +101,7 @@ kpk_status fill_function(const DeviceState &device, const Candidate &candidate, 
           prepare(view, candidate.variant, candidate.image, *device.device, stores, &made->plan)) {
     return status;
   }
-  const LoadRequest request{view.name(), device.device, made->plan.image,
+  const LoadRequest request{view.name(), device.device, made->plan.image, &made->plan,
                             others == nullptr ? nullptr : &others->loaded};
   const kpk_status status = device.device->driver->load(request, &made->loaded);
   made->plan.function = made->loaded.function;

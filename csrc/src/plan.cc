@@ -54,14 +54,22 @@ Store read_store(const kpk_abi_slot &slot) {
               "xyz"[axis], expr_error_text(error));
 }
 
+uint32_t cluster_size(const kpk_abi_image &image) {
+  return image.cluster[0] * image.cluster[1] * image.cluster[2];
+}
+
+bool is_special(const kpk_abi_image &image) {
+  constexpr uint32_t flags = KPK_IMAGE_COOPERATIVE | KPK_IMAGE_PDL;
+  return cluster_size(image) > 1 || (image.flags & flags) != 0;
+}
+
 // What an image asks for and this runtime, or the device, does not have.
 kpk_status check_needs(const kpk_abi_image &image, const Device &device) {
   const char *symbol = text(image.symbol);
   const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
                         : image.tensordescs.count != 0 ? "host tensor descriptors"
-                        : image.cluster[0] * image.cluster[1] * image.cluster[2] > 1 ? "clusters"
-                        : (image.flags & KPK_IMAGE_COOPERATIVE) != 0                 ? "cooperative grids"
-                        : (image.flags & KPK_IMAGE_PDL) != 0 ? "programmatic dependent launch"
+                        : is_special(image) && device.vendor != KPK_VENDOR_CUDA
+                            ? "clusters or cooperative grids"
                         : image.global_scratch_bytes + image.profile_scratch_bytes != 0 ? "scratch memory"
                                                                                         : nullptr;
   if (missing != nullptr) {
@@ -110,6 +118,7 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   out->param_bytes = chosen.param_bytes;
   out->store_count = static_cast<uint16_t>(layout.size());
   out->stores = stores;
+  out->special = is_special(chosen);
   for (uint8_t axis = 0; axis < 3; ++axis) read_axis(view, v.grid[axis], axis, out);
   return KPK_OK;
 }
@@ -134,6 +143,14 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
       return refuse(view, rule.axis, "more than the device takes", value, most);
     *empty |= value == 0;
     grid[rule.axis] = static_cast<uint32_t>(value);
+  }
+  if (plan.special && (plan.image->flags & KPK_IMAGE_GRID_TIMES_CLUSTER) != 0) {
+    const uint64_t blocks = uint64_t{grid[0]} * cluster_size(*plan.image);
+    if (blocks > device.max_grid[0]) {
+      return refuse(view, 0, "more clusters than the device takes", grid[0],
+                    device.max_grid[0] / cluster_size(*plan.image));
+    }
+    grid[0] = static_cast<uint32_t>(blocks);
   }
   if (static_cast<uint64_t>(grid[0]) * plan.block > device.max_grid_threads_x) {
     return refuse(view, 0, "more threads than the device takes", grid[0],

@@ -37,7 +37,8 @@ struct Plan {
   uint32_t shared_bytes;
   uint32_t param_bytes;
   uint16_t store_count;
-  uint16_t axis_count;
+  uint8_t axis_count;
+  bool special;  // the launch takes attributes, or its grid counts clusters
   const Store *stores;
   Axis axes[3];
   const kpk_abi_variant *variant;

@@ -117,3 +117,27 @@ def nothing_kernel():
 
 # No argument at all.
 nothing = kpack.Kernel(nothing_kernel, name="nothing", grid=1)
+
+
+@triton.jit
+def number_kernel(out_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + at, at, mask=at < n)
+
+
+def numbers(name, **options):
+    """A launch with attributes, on the targets that have them; elsewhere a plain one."""
+    return kpack.Kernel(
+        number_kernel,
+        name=name,
+        signature={"out_ptr": "*i32", "n": "i32"},
+        configs=lambda target: [
+            {"BLOCK": 256, "num_warps": 4, **(options if target.name == "sm_90" else {})}
+        ],
+        grid="cdiv(n, BLOCK)",
+    )
+
+
+clustered = numbers("clustered", num_ctas=2)
+cooperative = numbers("cooperative", launch_cooperative_grid=True)
+dependent = numbers("dependent", launch_pdl=True)

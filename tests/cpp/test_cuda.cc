@@ -16,6 +16,9 @@ KPACK_KERNEL(tk, choose);
 KPACK_KERNEL(tk, product);
 KPACK_KERNEL(tk, optional);
 KPACK_KERNEL(tk, nothing);
+KPACK_KERNEL(tk, clustered);
+KPACK_KERNEL(tk, cooperative);
+KPACK_KERNEL(tk, dependent);
 
 namespace {
 
@@ -145,6 +148,27 @@ TEST(more_than_48_kb_of_shared_memory_is_opted_into) {
   CHECK(tk::product(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16),
                     kpack::ptr(half, kpack::DType::fp16), 3));
   CHECK(last_launch().shared_bytes > 48 * 1024);
+  finish();
+}
+
+TEST(clusters_cooperative_grids_and_dependent_launches_carry_their_attributes) {
+  start();
+  auto *out = reinterpret_cast<int32_t *>(0x1000);
+  CHECK(tk::clustered(nullptr, out, 2560));
+  fake_launch launch = last_launch();
+  EXPECT_EQ(launch.cluster[0], 2u);
+  EXPECT_EQ(launch.grid[0], 20u);  // ten clusters
+  CHECK(tk::cooperative(nullptr, out, 2560));
+  launch = last_launch();
+  EXPECT_EQ(launch.cooperative, 1);
+  EXPECT_EQ(launch.grid[0], 10u);
+  CHECK(tk::dependent(nullptr, out, 2560));
+  launch = last_launch();
+  EXPECT_EQ(launch.attributes, 1u << 6);
+  CHECK(tk::nothing(nullptr));
+  EXPECT_EQ(last_launch().attributes, 0u);
+  EXPECT_EQ(tk::clustered(nullptr, out, -1).code(), KPK_OK);  // cdiv(-1, 256) is 0: nothing to launch
+  EXPECT_EQ(cuda.launches(), uint64_t{4});
   finish();
 }
 
@@ -419,7 +443,7 @@ TEST(volatile_and_foreign_doubles_stay_doubles) {
 TEST(linked_kernels_are_found_by_name) {
   unsigned count = 0;
   for (const kpack::Kernel &kernel : kpack::linked_kernels()) count += std::strlen(kernel.name()) != 0;
-  EXPECT_EQ(count, 6u);
+  EXPECT_EQ(count, 9u);
   EXPECT_EQ(kpack::find("tk", "scale"), &kpack::Kernel(tk::scale).native());
   CHECK(kpack::find("tk", "absent") == nullptr);
   CHECK(kpack::find("kt", "scale") == nullptr);

@@ -90,6 +90,13 @@ def test_a_side_stream_and_a_graph(cuda: Any, kernels: LoadedPack) -> None:
     assert (out == 15).all()
 
 
+@pytest.mark.parametrize("name", ["clustered", "cooperative", "dependent"])
+def test_launch_attributes(cuda: Any, kernels: LoadedPack, name: str) -> None:
+    out = cuda.zeros(3000, device="cuda", dtype=cuda.int32)
+    kernels[name](out, 3000)
+    assert (out == cuda.arange(3000, device="cuda")).all()
+
+
 def test_a_wrong_call_launches_nothing(cuda: Any, kernels: LoadedPack) -> None:
     out = cuda.zeros(4, device="cuda")
     with pytest.raises(kpack.errors.LaunchError, match="argument 1 'out_ptr': expected"):
