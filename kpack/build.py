@@ -20,7 +20,7 @@ from kpack.progress import progress_bar
 from kpack.spec import Plan, expand
 from kpack.target import Target, parse_targets
 
-__all__ = ["Pack", "build"]
+__all__ = ["Pack", "build", "pack_name_of"]
 
 VERSION = "0.1.0"
 
@@ -46,9 +46,12 @@ def build(
     Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
     PackError for a host; CompileError, whose `failures` are all variants that did not compile.
     """
-    # What can be wrong without compiling is refused before compiling: it takes minutes.
+    # What is wrong without compiling is refused before compiling: it takes minutes. Where the archive goes is
+    # not known yet, so a file name that names no pack is refused by `write`, unless there is a `name`.
     if name is not None:
         check_pack_name(name)
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+        raise SpecError(f"jobs: expected 1 or more, got {jobs!r}")
     find_host(host)
     targets = parse_targets(arch)
 
@@ -107,7 +110,7 @@ class _Part:
     source_key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # a repr of all images would be megabytes
 class Pack:
     """Compiled kernels, ready to be written as an archive. Made by `build`."""
 
@@ -115,6 +118,12 @@ class Pack:
     host: str
     targets: tuple[Target, ...]
     parts: tuple[_Part, ...]
+
+    def __repr__(self) -> str:
+        kernels = ", ".join(plan.name for plan in self.plans)
+        count, targets = len(self.images), ", ".join(target.name for target in self.targets)
+        images = f"{count} image{'s' if count != 1 else ''}"
+        return f"<pack {self.name or '(named by its file)'}: {kernels}; {images} for {targets}>"
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -132,8 +141,10 @@ class Pack:
         Raises SpecError when the pack has no name and the file's is none, and PackError when the archive
         cannot be written.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise SpecError(f"path: expected where to write the archive, got {path!r}")
         archive = Path(path)
-        name = self.name if self.name is not None else _name_from(archive)
+        name = self.name if self.name is not None else pack_name_of(archive)
         members = [
             encode_kernel(
                 name,
@@ -149,9 +160,10 @@ class Pack:
         return archive
 
 
-def _name_from(archive: Path) -> str:
+def pack_name_of(archive: Path, option: str = "name=") -> str:
+    """The pack's name by its file's; `option` is how the caller's user would give another."""
     stem = archive.stem.removeprefix("lib")
     try:
         return check_pack_name(stem)
     except SpecError as error:
-        raise SpecError(f"{error}, from the file name {archive.name!r}; give build() a name=") from None
+        raise SpecError(f"{error}, from the file name {archive.name!r}; give {option}") from None

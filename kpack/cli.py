@@ -1,12 +1,13 @@
 """The command line: build an archive, look inside one, and say how to link it.
 
-Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage.
+Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kpack.errors import KpackError
+from kpack.errors import KpackError, PackError, SpecError
 
 if TYPE_CHECKING:
     from kpack.objfile.listing import ImageListing, KernelListing
@@ -30,13 +31,45 @@ UNLIMITED_COLUMNS = 10_000  # where no terminal sets a width, nothing is cut or 
 
 def main() -> None:
     """The entry point: errors are sentences, tracebacks only with KPACK_TRACEBACK=1."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        commands(prog_name="kpack")
+        status = commands(prog_name="kpack", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("kpack: interrupted", file=sys.stderr)
+        sys.exit(130)
     except KpackError as error:
-        if os.environ.get("KPACK_TRACEBACK") == "1":
-            raise
-        print(f"kpack: {error}", file=sys.stderr)
+        _refuse(str(error))
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        _drop_output()
+        _refuse(f"{error.filename or 'output'}: expected a place to read or write, got {error.strerror}")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End as Ctrl-C does, once: a second signal would cut the clean-up short."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _refuse(reason: str) -> None:
+    if os.environ.get("KPACK_TRACEBACK") == "1":
+        raise  # noqa: PLE0704
+    print(f"kpack: {reason}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _drop_output() -> None:
+    """What is still buffered cannot be written: let the interpreter's last flush not fail, too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,13 +81,25 @@ def commands() -> None:
 # ---- build
 
 
+class _Jobs(click.ParamType[int]):
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            self.fail(f"expected 1 or more, got {text!r}", param, ctx)
+        return int(text)
+
+
 @commands.command()
 @click.argument("kernels", nargs=-1, required=True, type=click.Path())
-@click.option("--arch", "archs", multiple=True, required=True, help="gfx90a, sm_90, ptx_80, ...; repeatable.")
+@click.option(
+    "--arch", "archs", multiple=True, required=True, help="gfx90a, sm_90, ptx_80, ...; repeatable, or a,b."
+)
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
 @click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
 @click.option("--host", default="x86_64", show_default=True, help="Of the programs: x86_64 or aarch64.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Processes to compile with; one a core.")
+@click.option("-j", "--jobs", type=_Jobs(), help="Processes to compile with; one a core.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, no summary.")
 def build(
     kernels: tuple[str, ...],
@@ -68,6 +113,9 @@ def build(
     """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive."""
     import kpack
 
+    # What is wrong with the output is refused before compiling: it takes minutes.
+    _check_output(Path(output))
+    name = _check_name(name, Path(output))
     began = time.monotonic()
     arch = [part for given in archs for part in given.replace(",", " ").split()]
     pack = kpack.build(kernels, arch, name=name, host=host, jobs=jobs, progress=False if quiet else None)
@@ -75,10 +123,42 @@ def build(
     if not quiet:
         count = len(pack.plans)
         click.echo(
-            f"{path}: {count} kernel{'s' if count != 1 else ''}, {len(pack.images)} images for "
+            f"{path}: {count} kernel{'s' if count != 1 else ''}, {_images_in(len(pack.images))} for "
             f"{', '.join(target.name for target in pack.targets)}, {_size(path.stat().st_size)}, "
             f"{time.monotonic() - began:.1f} s"
         )
+
+
+def _check_name(given: str | None, output: Path) -> str:
+    """The pack's name, in the words of this command's options."""
+    from kpack.build import pack_name_of
+    from kpack.naming import check_pack_name
+
+    if given is None:
+        return pack_name_of(output, option="--name")
+    try:
+        return check_pack_name(given)
+    except SpecError as error:
+        raise SpecError(f"--name: {error}") from None
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        raise PackError(f"{output}: expected a file to write the archive to, got a folder")
+    if output.suffix != ".a":
+        linked = output.with_suffix(".a").name
+        raise PackError(
+            f"{output}: expected a name that ends in .a, got {output.suffix or 'none'!r}; write an archive and "
+            f"link it: c++ -shared -Wl,--whole-archive {linked} -Wl,--no-whole-archive -o {output.stem}.so"
+        )
+    if not output.parent.is_dir():
+        raise PackError(f"{output}: expected an existing folder to write to, got {str(output.parent)!r}")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise PackError(f"{output}: expected a folder that can be written to, got {str(output.parent)!r}")
+
+
+def _images_in(count: int) -> str:
+    return f"{count} image{'s' if count != 1 else ''}"
 
 
 # ---- ls
@@ -100,7 +180,7 @@ def list_archive(archive: str, summary: bool, as_json: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS, highlight=False)
     kernels, images = len(pack.kernels), sum(len(kernel.images) for kernel in pack.kernels)
     console.print(
-        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {images} images, "
+        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {_images_in(images)}, "
         f"host {pack.host}, {_size(Path(archive).stat().st_size)}"
     )
     for kernel in pack.kernels:
@@ -123,8 +203,8 @@ def _images(kernel: KernelListing) -> Table:
                 kernel.targets[image.target].name,
                 f"{image.raw_bytes:,}",
                 f"{image.num_warps}",
-                f"{image.registers}",
-                f"{image.spill_bytes}",
+                "-" if _is_ptx(kernel, image) else f"{image.registers}",
+                "-" if _is_ptx(kernel, image) else f"{image.spill_bytes}",
                 f"{image.shared_bytes + image.static_shared_bytes:,}",
             )
     return table
@@ -139,11 +219,18 @@ def _summary(kernel: KernelListing) -> Table:
                 target.name,
                 f"{len(images)}",
                 f"{sum(image.raw_bytes for image in images):,}",
-                _range(images, lambda image: image.registers),
-                _range(images, lambda image: image.spill_bytes),
+                "-" if _is_ptx(kernel, images[0]) else _range(images, lambda image: image.registers),
+                "-" if _is_ptx(kernel, images[0]) else _range(images, lambda image: image.spill_bytes),
                 _range(images, lambda image: image.shared_bytes + image.static_shared_bytes),
             )
     return table
+
+
+def _is_ptx(kernel: KernelListing, image: ImageListing) -> bool:
+    """Whether only the driver will know what registers the code takes."""
+    from kpack.objfile import abi
+
+    return kernel.targets[image.target].kind == abi.IMAGE_PTX
 
 
 def _table(*columns: str) -> Table:

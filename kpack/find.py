@@ -32,7 +32,11 @@ def find_kernels(source: Source) -> tuple[Kernel, ...]:
     fails when it is run, with its line.
     """
     found: dict[str, tuple[Kernel, str]] = {}
-    for kernel, place in _some_kernels_in(source, {}):
+    files = _Files()
+    kernels = _some_kernels_in(source, files)
+    if files.mistakes:
+        raise SpecError("\n".join(files.mistakes))
+    for kernel, place in kernels:
         other, other_place = found.setdefault(kernel.name, (kernel, place))
         if not _same(kernel, other):
             raise SpecError(
@@ -51,15 +55,33 @@ def _describe(source: Source) -> str:
 # ---- where kernels are
 
 
-def _some_kernels_in(source: Source, loaded: dict[Path, ModuleType]) -> list[tuple[Kernel, str]]:
-    found = list(_kernels_in(source, loaded))
-    if not found:
+class _Files:
+    """The files that have been run, each once however often it is named, and what was wrong with them."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self._loaded: dict[Path, ModuleType | None] = {}
+
+    def load(self, file: Path) -> ModuleType | None:
+        path = file.resolve()
+        if path not in self._loaded:
+            self._loaded[path] = None
+            try:
+                self._loaded[path] = _load(file)
+            except SpecError as error:
+                self.mistakes.append(str(error))
+        return self._loaded[path]
+
+
+def _some_kernels_in(source: Source, files: _Files) -> list[tuple[Kernel, str]]:
+    found = list(_kernels_in(source, files))
+    if not found and not files.mistakes:
         raise SpecError(f"kernels: expected at least one kpack.Kernel in {_describe(source)}, got none")
     return found
 
 
-def _kernels_in(source: Source, loaded: dict[Path, ModuleType]) -> Iterator[tuple[Kernel, str]]:
-    """Each kernel, and where it is for messages. A file is run once, however often it is named."""
+def _kernels_in(source: Source, files: _Files) -> Iterator[tuple[Kernel, str]]:
+    """Each kernel, and where it is, for messages."""
     if isinstance(source, Kernel):
         yield source, source.checked.function.source
     elif isinstance(source, ModuleType):
@@ -67,14 +89,12 @@ def _kernels_in(source: Source, loaded: dict[Path, ModuleType]) -> Iterator[tupl
             yield kernel, f"module {source.__name__}"
     elif isinstance(source, (str, os.PathLike)):
         for file in _files(Path(source)):
-            path = file.resolve()
-            if path not in loaded:
-                loaded[path] = _load(file)
-            for kernel in _members(vars(loaded[path]).values()):
-                yield kernel, str(file)
+            module = files.load(file)
+            for kernel in _members(vars(module).values()) if module else ():
+                yield kernel, _place_of(kernel, file)
     else:
         for item in _each(source):
-            yield from _some_kernels_in(item, loaded)
+            yield from _some_kernels_in(item, files)
 
 
 def _each(source: Any) -> Iterator[Any]:
@@ -129,7 +149,9 @@ def _load(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise SpecError(f"{_place(error, file)}: {_say(error)}") from error
+        place = _place(error, file)
+        lines = _say(error).splitlines() or [""]
+        raise SpecError("\n".join(f"{place}: {line}" for line in lines)) from error
     finally:
         sys.path.remove(folder)
     return module
@@ -143,10 +165,17 @@ def _place(error: BaseException, file: Path) -> str:
     """The file and line that failed to load: the last step of the traceback that lies in it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-    ]
+    # The import system makes a relative path absolute.
+    path = file.resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path]
     return f"{file}:{lines[-1]}" if lines else str(file)
+
+
+def _place_of(kernel: Kernel, file: Path) -> str:
+    """The file, and the line of the kernel's function where it lies in it."""
+    name, _, line = kernel.checked.function.source.rpartition(":")
+    return f"{file}:{line}" if name == file.name else str(file)
 
 
 # ---- one kernel, or two

@@ -1,4 +1,4 @@
-"""Where the files are that a C++ program needs: beside the built extension, in every kind of install."""
+"""Where the files are that a C++ program needs: beside kpack._installed, in every kind of install."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def cmake_dir() -> Path:
 def _installed(*parts: str) -> Path:
     # An editable install leaves the Python files in the checkout and puts what was built elsewhere: only the
     # import system knows where.
-    spec = find_spec("kpack._runtime")
+    spec = find_spec("kpack._installed")
     if spec is None or spec.origin is None:
-        raise KpackError("kpack._runtime: expected beside the package, got none; install kpack with pip")
+        raise KpackError("kpack: expected an installation, got a bare checkout; install kpack with pip")
     path = Path(spec.origin).parent.joinpath(*parts)
     if not path.exists():
         raise KpackError(f"{path}: expected from the installation, got nothing; install kpack again")

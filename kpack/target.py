@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -70,15 +71,20 @@ def parse_target(name: str) -> Target:
 
 def parse_targets(arch: str | Iterable[str]) -> tuple[Target, ...]:
     """The targets of these names in their order, each once. Raises TargetError with a line a mistake."""
+    if not isinstance(arch, Iterable):
+        raise TargetError(f"arch: expected a name or a list of names, got {arch!r}")
     names = (arch,) if isinstance(arch, str) else tuple(arch)
     if not names:
         raise TargetError("arch: expected at least one name, got none; give for example arch='sm_90'")
-    unknown = [name for name in names if name not in KNOWN]
+    unknown = [name for name in names if not isinstance(name, str) or name not in KNOWN]
     if unknown:
         raise TargetError("\n".join(map(_unknown, unknown)))
     return tuple(KNOWN[name] for name in dict.fromkeys(names))
 
 
 def _unknown(name: object) -> str:
-    hint = nearest(name, KNOWN) if isinstance(name, str) else ""
+    hint = ""
+    if isinstance(name, str):
+        several = [part for part in re.split(r"[,\s]+", name) if part]
+        hint = f"; give a list: {several}" if len(several) > 1 else nearest(name, KNOWN)
     return f"arch: expected one of {' '.join(KNOWN)}, got {name!r}{hint}"

@@ -1,4 +1,4 @@
-# find_package(kpack CONFIG PATHS "$(kpack config --cmake)"): the target kpack::runtime, with headers and what
+# find_package(kpack CONFIG PATHS "$(kpack config --cmakedir)"): the target kpack::runtime, with headers and what
 # it links. Found by its own place in the Python package: nothing is written in at install time.
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)

@@ -20,6 +20,13 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What code of the caller's has raised, "KeyError: 'typestr'": as a value's fault. Ctrl-C and exit go on.
+Error fault_of(const py::error_already_set &raised) {
+  if (!raised.matches(PyExc_Exception)) throw raised;
+  return Error("got " + std::string(py::str(raised.type().attr("__name__"))) + ": " +
+               std::string(py::str(raised.value())));
+}
+
 std::string type_of(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 // ---- element types
@@ -303,13 +310,31 @@ std::string prototype(const Kernel &self) {
   return text;
 }
 
+kpk_arg convert_or_refuse(py::handle object, const void *stream, Arguments *call) {
+  try {
+    return convert(object, stream, call);
+  } catch (const py::error_already_set &raised) {
+    throw Error("expected a tensor that says where it is, " + std::string(fault_of(raised).what()));
+  } catch (const py::builtin_exception &wrong) {  // a value of theirs that is none of the type it has to be
+    throw Error(std::string("expected a tensor that says where it is, got ") + wrong.what());
+  }
+}
+
+void *stream_or_refuse(py::handle stream) {
+  try {
+    return stream_handle(stream);
+  } catch (const py::error_already_set &raised) {
+    throw Error("stream: expected one that says its address, " + std::string(fault_of(raised).what()));
+  }
+}
+
 int launch(const Kernel &self, const py::tuple &args, py::handle stream) {
-  const kpk_stream on = {stream_handle(stream), KPK_VENDOR_ANY, 0};
+  const kpk_stream on = {stream_or_refuse(stream), KPK_VENDOR_ANY, 0};
   Arguments call;
   call.values.reserve(args.size());
   for (size_t i = 0; i < args.size(); ++i) {
     try {
-      call.values.push_back(convert(args[i], on.handle, &call));
+      call.values.push_back(convert_or_refuse(args[i], on.handle, &call));
     } catch (const Error &error) {
       throw Error(std::string(kpk_kernel_name(self.kernel)) + ": argument " + std::to_string(i + 1) + ": " +
                   error.what());

@@ -184,11 +184,21 @@ Range range_of(const KernelView &view, const kpk_abi_overload &overload, uint32_
               type_name(arg.type));
 }
 
-// Not 0 if the argument may be out of range, or is const where it must not be.
+[[gnu::cold]] kpk_status refuse_address(const KernelView &view, const kpk_abi_overload &overload,
+                                        const kpk_arg &arg, uint32_t index) {
+  const uint8_t type = view.types(overload)[index];
+  return fail(KPK_ERROR_ARGUMENT,
+              "%s: argument %u '%s': expected the address of a %s, a multiple of %lld, got 0x%llx",
+              view.name(), index + 1, text(view.params[index].name), type_name(type),
+              static_cast<long long>(element_bytes(type)), static_cast<unsigned long long>(arg.bits));
+}
+
+// Not 0 if the argument may be out of range, lies across elements, or is const where it must not be.
 uint64_t doubt(const ParamCheck &check, const kpk_arg &arg) {
   const uint64_t above = arg.bits >> check.sure_bits;
   const auto integer = static_cast<uint64_t>(static_cast<int64_t>(check.integer));
-  return (above & integer) | check.exact | (arg.flags & ~uint32_t{check.flags} & KPK_PARAM_CONST);
+  return (above & integer) | (arg.bits & check.low_bits) | check.exact |
+         (arg.flags & ~uint32_t{check.flags} & KPK_PARAM_CONST);
 }
 
 [[gnu::noinline]] kpk_status check_again(const KernelView &view, const kpk_abi_overload &overload,
@@ -198,6 +208,7 @@ uint64_t doubt(const ParamCheck &check, const kpk_arg &arg) {
     if (doubt(checks[i], arg) == 0) continue;
     if ((arg.flags & ~uint32_t{checks[i].flags} & KPK_PARAM_CONST) != 0)
       return refuse_const(view, overload, arg, i);
+    if ((arg.bits & checks[i].low_bits) != 0) return refuse_address(view, overload, arg, i);
     if (const kpk_status status = check_integer(view, overload, arg, i)) return status;
   }
   return KPK_OK;
@@ -243,7 +254,9 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
     const kpk_abi_param &param = view.params[i];
     ParamCheck &check = checks[i];
     // Only a pointer can be const.
-    check = {63, is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST}, 0, 0};
+    check = {63, is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST}, 0, 0, 0, {}};
+    const int64_t element = is_pointer(types[i]) ? element_bytes(types[i]) : 0;
+    check.low_bits = static_cast<uint8_t>(element > 1 ? element - 1 : 0);
     if (param.kind == KPK_PARAM_SELECTED || !is_integer(types[i])) continue;
     const Range range = range_of(view, overload, i);
     check.integer = -1;

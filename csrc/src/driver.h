@@ -54,6 +54,9 @@ struct Driver {
   // `last`: nothing else uses the module.
   kpk_status (*unload)(const Loaded &loaded, const char *kernel, uint64_t context, bool last);
   kpk_status (*launch)(const LaunchRequest &request);
+  // Memory in the stream's order: there for what is launched on it until it is given back on it.
+  kpk_status (*allocate)(void *stream, size_t bytes, const char *symbol, uint64_t *address);
+  kpk_status (*give_back)(void *stream, uint64_t address, const char *symbol);
   // A grid with a zero in it: nothing to launch.
   kpk_status (*skip)(const Device &device, const char *kernel);
 };

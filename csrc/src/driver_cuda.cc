@@ -83,6 +83,8 @@ constexpr int kFuncNonPortableCluster = 14;  // CU_FUNC_ATTRIBUTE_NON_PORTABLE_C
 // In the order of use: what a launch reads lies in one cache line.
 struct alignas(64) Api {
   CUresult (*launch_kernel_ex)(const LaunchConfig *, void *, void **, void **);  // null before 11.8
+  CUresult (*alloc_async)(uint64_t *, size_t, void *);                           // null before 11.2
+  CUresult (*free_async)(uint64_t, void *);
 #define KPK_FIELD(name, symbol, params) CUresult(*name) params;
   KPK_CUDA_LIBRARY(KPK_FIELD)
   bool has_library;  // all of these are there, and the driver is new enough for them
@@ -154,6 +156,8 @@ void open_driver() {
   KPK_CUDA_LIBRARY(KPK_RESOLVE)
 #undef KPK_RESOLVE
   library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
+  library_function(library, "cuMemAllocAsync", &g_api.alloc_async);
+  library_function(library, "cuMemFreeAsync", &g_api.free_async);
   if (g_api.init(0) != kSuccess || g_api.driver_version(&g_version) != kSuccess) {
     g_why_not = "cuInit failed";
     return;
@@ -419,9 +423,23 @@ kpk_status launch(const LaunchRequest &request) {
   return code == kSuccess ? KPK_OK : refused(request, "cuLaunchKernel", code);
 }
 
+kpk_status allocate(void *stream, size_t bytes, const char *symbol, uint64_t *address) {
+  if (g_api.alloc_async == nullptr || g_api.free_async == nullptr) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs stream-ordered memory, which drivers have from CUDA 11.2 on",
+                symbol);
+  }
+  const CUresult code = g_api.alloc_async(address, bytes, stream);
+  return code == kSuccess ? KPK_OK : failed(symbol, "cuMemAllocAsync", code);
+}
+
+kpk_status give_back(void *stream, uint64_t address, const char *symbol) {
+  const CUresult code = g_api.free_async(address, stream);
+  return code == kSuccess ? KPK_OK : failed(symbol, "cuMemFreeAsync", code);
+}
+
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-const Driver kCuda = {"CUDA", place_of, context_of, load, unload, launch, skip};
+const Driver kCuda = {"CUDA", place_of, context_of, load, unload, launch, allocate, give_back, skip};
 
 }  // namespace
 

@@ -58,6 +58,9 @@ kpk_status context_of(const Device &, const char *, uint64_t *) { return KPK_OK;
 kpk_status load(const LoadRequest &, Loaded *) { return KPK_OK; }
 kpk_status unload(const Loaded &, const char *, uint64_t, bool) { return KPK_OK; }
 
+kpk_status allocate(void *, size_t, const char *, uint64_t *) { return KPK_OK; }
+kpk_status give_back(void *, uint64_t, const char *) { return KPK_OK; }
+
 kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
 
 kpk_status skip(const Device &device, const char *kernel) {
@@ -75,12 +78,15 @@ kpk_status launch(const LaunchRequest &request) {
   out.add("  grid     %u x %u x %u\n", request.grid[0], request.grid[1], request.grid[2]);
   out.add("  block    %u threads (%u warps of %u)\n", request.plan->block, image.num_warps, image.warp_size);
   out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
+  if (image.global_scratch_bytes != 0) {
+    out.add("  scratch  %u bytes a block\n", image.global_scratch_bytes);
+  }
   out.add("  args     ");
   add_call(*request.view, request.args, &out);
   return answer();
 }
 
-const Driver kDry = {"dry", place_of, context_of, load, unload, launch, skip};
+const Driver kDry = {"dry", place_of, context_of, load, unload, launch, allocate, give_back, skip};
 
 }  // namespace
 

@@ -46,6 +46,8 @@ struct Api {
 #define KPK_FIELD(name, symbol, params) hipError(*name) params;
   KPK_HIP_REQUIRED(KPK_FIELD)
 #undef KPK_FIELD
+  hipError (*malloc_async)(uint64_t *, size_t, void *);  // null before ROCm 5.2
+  hipError (*free_async)(uint64_t, void *);
   const char *(*error_name)(hipError);
   const char *(*error_string)(hipError);
 };
@@ -117,6 +119,8 @@ void open_driver() {
     g_why_not = "libamdhip64.so lacks hipGetErrorName";
   }
   if (g_why_not != nullptr) return;
+  library_function(library, "hipMallocAsync", &g_api.malloc_async);
+  library_function(library, "hipFreeAsync", &g_api.free_async);
   const char *copy = std::getenv("KPACK_HIP_COPY");
   g_always_copy = copy != nullptr && std::strcmp(copy, "1") == 0;
   int count = 0;
@@ -243,9 +247,22 @@ kpk_status launch(const LaunchRequest &request) {
   return code == kSuccess ? KPK_OK : failed(text(request.plan->image->symbol), "hipModuleLaunchKernel", code);
 }
 
+kpk_status allocate(void *stream, size_t bytes, const char *symbol, uint64_t *address) {
+  if (g_api.malloc_async == nullptr || g_api.free_async == nullptr) {
+    return fail(KPK_ERROR_LIMIT, "%s: needs stream-ordered memory, which HIP has from ROCm 5.2 on", symbol);
+  }
+  const hipError code = g_api.malloc_async(address, bytes, stream);
+  return code == kSuccess ? KPK_OK : failed(symbol, "hipMallocAsync", code);
+}
+
+kpk_status give_back(void *stream, uint64_t address, const char *symbol) {
+  const hipError code = g_api.free_async(address, stream);
+  return code == kSuccess ? KPK_OK : failed(symbol, "hipFreeAsync", code);
+}
+
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-const Driver kHip = {"HIP", place_of, context_of, load, unload, launch, skip};
+const Driver kHip = {"HIP", place_of, context_of, load, unload, launch, allocate, give_back, skip};
 
 }  // namespace
 

@@ -1,6 +1,8 @@
 // The launch, in order: state, device, overload, checks, variant, image, grid, parameter block, driver.
 // After the first launch of a variant on a device it takes no lock and allocates nothing.
 
+#include <cstring>
+
 #include "call.h"
 #include "describe.h"
 #include "driver.h"
@@ -38,6 +40,29 @@ namespace {
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
   *out = device.overloads[index];
   return KPK_OK;
+}
+
+// With scratch memory, allocated and given back in the stream's order, so that graphs can capture it too.
+[[gnu::noinline]] kpk_status launch_with_scratch(const LaunchRequest &request, const Driver &driver) {
+  const kpk_abi_image &image = *request.plan->image;
+  const char *symbol = text(image.symbol);
+  // Drivers align to 256 bytes at least.
+  const uint64_t align = image.global_scratch_align > 256 ? image.global_scratch_align : 1;
+  uint64_t bytes = image.global_scratch_bytes;
+  bool overflow = false;
+  for (const uint32_t blocks : request.grid)
+    overflow |= __builtin_mul_overflow(bytes, uint64_t{blocks}, &bytes);
+  if (overflow || __builtin_add_overflow(bytes, align - 1, &bytes)) {
+    return fail(KPK_ERROR_MEMORY, "%s: needs more scratch memory for this grid than there are addresses",
+                symbol);
+  }
+  uint64_t memory = 0;
+  if (const kpk_status status = driver.allocate(request.stream, bytes, symbol, &memory)) return status;
+  const uint64_t aligned = (memory + align - 1) / align * align;
+  std::memcpy(request.params + request.plan->scratch_offset, &aligned, sizeof aligned);
+  const kpk_status status = driver.launch(request);
+  const kpk_status given_back = driver.give_back(request.stream, memory, symbol);
+  return status == KPK_OK ? given_back : status;
 }
 
 kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const kpk_arg *args, uint32_t count,
@@ -80,6 +105,7 @@ kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const 
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
   fill_params(plan, args, request.params);
+  if (plan.special && plan.image->global_scratch_bytes != 0) return launch_with_scratch(request, *driver);
   return driver->launch(request);
 }
 

@@ -58,7 +58,7 @@ uint32_t cluster_size(const kpk_abi_image &image) {
   return image.cluster[0] * image.cluster[1] * image.cluster[2];
 }
 
-bool is_special(const kpk_abi_image &image) {
+bool has_attributes(const kpk_abi_image &image) {
   constexpr uint32_t flags = KPK_IMAGE_COOPERATIVE | KPK_IMAGE_PDL;
   return cluster_size(image) > 1 || (image.flags & flags) != 0;
 }
@@ -68,10 +68,10 @@ kpk_status check_needs(const kpk_abi_image &image, const Device &device) {
   const char *symbol = text(image.symbol);
   const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
                         : image.tensordescs.count != 0 ? "host tensor descriptors"
-                        : is_special(image) && device.vendor != KPK_VENDOR_CUDA
+                        : has_attributes(image) && device.vendor != KPK_VENDOR_CUDA
                             ? "clusters or cooperative grids"
-                        : image.global_scratch_bytes + image.profile_scratch_bytes != 0 ? "scratch memory"
-                                                                                        : nullptr;
+                        : image.profile_scratch_bytes != 0 ? "scratch memory for a profiler"
+                                                           : nullptr;
   if (missing != nullptr) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet",
                 symbol, missing);
@@ -110,7 +110,10 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   const kpk_abi_image &chosen = view.images[image];
   if (const kpk_status status = check_needs(chosen, device)) return status;
   const Table<kpk_abi_slot> layout(chosen.layout);
-  for (uint32_t i = 0; i < layout.size(); ++i) stores[i] = read_store(layout[i]);
+  for (uint32_t i = 0; i < layout.size(); ++i) {
+    stores[i] = read_store(layout[i]);
+    if (layout[i].source == KPK_SLOT_GLOBAL_SCRATCH) out->scratch_offset = layout[i].offset;
+  }
   out->variant = &v;
   out->image = &chosen;
   out->block = chosen.num_warps * chosen.warp_size;
@@ -118,7 +121,7 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   out->param_bytes = chosen.param_bytes;
   out->store_count = static_cast<uint16_t>(layout.size());
   out->stores = stores;
-  out->special = is_special(chosen);
+  out->special = has_attributes(chosen) || chosen.global_scratch_bytes != 0;
   for (uint8_t axis = 0; axis < 3; ++axis) read_axis(view, v.grid[axis], axis, out);
   return KPK_OK;
 }

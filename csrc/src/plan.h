@@ -38,11 +38,12 @@ struct Plan {
   uint32_t param_bytes;
   uint16_t store_count;
   uint8_t axis_count;
-  bool special;  // the launch takes attributes, or its grid counts clusters
+  bool special;  // the launch takes attributes or scratch memory, or its grid counts clusters
   const Store *stores;
   Axis axes[3];
   const kpk_abi_variant *variant;
   const kpk_abi_image *image;
+  uint32_t scratch_offset;  // in the parameter block, of the pointer to scratch memory
 };
 
 // How many bytes of stores a plan for this image needs.

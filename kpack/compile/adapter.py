@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import triton
 import triton.language as tl
 from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, make_backend
+from triton.compiler import ASTSource, CompilationError, make_backend
 from triton.runtime.jit import JITFunction
 
 from kpack.errors import KpackError, SpecError
@@ -345,15 +346,40 @@ def _check_fit(image: Image) -> None:
         )
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, plan: Plan) -> str:
     """Triton's own words: the line of the source it points at, and why, without a Python traceback."""
+    functions = list(_functions(plan.kernel.fn))
     reasons: list[str] = []
     current: BaseException | None = error
     while current is not None:
         text = str(current).strip() or type(current).__name__
-        if not isinstance(current, (KpackError, triton.TritonError)):
+        if isinstance(current, CompilationError):
+            text = _place(current, functions) + text
+        elif not isinstance(current, (KpackError, triton.TritonError)):
             text = f"{type(current).__name__}: {text}"
         if not any(text in known for known in reasons):
             reasons.append(text)
         current = current.__cause__
     return "\n".join(reasons)
+
+
+def _functions(fn: Any, known: set[int] | None = None) -> Iterator[Any]:
+    """A JIT function, and those that it may call: of its file, and of what that imports by name."""
+    known = set() if known is None else known
+    if isinstance(fn, JITFunction) and id(fn) not in known:
+        known.add(id(fn))
+        yield fn
+        for value in list(fn.fn.__globals__.values()):
+            yield from _functions(value, known)
+
+
+def _place(error: CompilationError, functions: Iterable[Any]) -> str:
+    """File and line: Triton counts from the function's own first line, which is not the file's."""
+    line = getattr(error.node, "lineno", None)
+    for fn in functions:
+        if line is not None and fn.src == error.src:
+            lines, first = inspect.getsourcelines(fn.fn)
+            # The function's text begins at its "def", behind the decorators.
+            decorators = next((n for n, text in enumerate(lines) if text.lstrip().startswith("def ")), 0)
+            return f"{fn.fn.__code__.co_filename}:{first + decorators + line - 1}: in {fn.__name__}, "
+    return ""

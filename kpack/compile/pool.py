@@ -54,7 +54,8 @@ class _Work:
 
     jobs: Sequence[Job]
     compile: Compile
-    logs: Path
+    folder: Path
+    """for logs, and for what a compiler writes besides; removed in the end"""
 
 
 _work: _Work | None = None
@@ -85,8 +86,9 @@ def compile_all(
     if not jobs:
         return ()
     count = min(processes or len(os.sched_getaffinity(0)), len(jobs))
-    with tempfile.TemporaryDirectory(prefix="kpack-") as logs:
-        _work = _Work(jobs, compile or _compile, Path(logs))
+    # A compiler that an interrupt has cut off may still write when the folder is removed.
+    with tempfile.TemporaryDirectory(prefix="kpack-", ignore_cleanup_errors=True) as folder:
+        _work = _Work(jobs, compile or _compile, Path(folder))
         try:
             results = _run(count, done, timeout_s)
         finally:
@@ -143,8 +145,14 @@ def _exit_name(code: int | None) -> str:
 
 
 def _start_worker() -> None:
-    # Ctrl-C goes to all processes of a terminal; the parent's pool ends its workers.
+    # Ctrl-C goes to all processes of a terminal; the parent's pool ends its workers, by SIGTERM. Each is a group
+    # of its own, so that the assembler which it waits for ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda signum, frame: os.killpg(0, signal.SIGKILL))
+    # Triton: ptxas gets its input and output by temporary files, which a killed worker does not remove.
+    assert _work is not None
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_work.folder)
     # Fresh streams: a thread of the parent (the progress bar's) may have held the inherited ones' locks.
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
@@ -171,12 +179,12 @@ def _do(number: int) -> Image | Failure:
     except Exception as error:
         from kpack.compile.adapter import reason_of
 
-        return job.failure(_with_log(reason_of(error), log))
+        return job.failure(_with_log(reason_of(error, job.plan), log))
 
 
 def _log(number: int) -> Path:
     assert _work is not None
-    return _work.logs / f"{number}.log"
+    return _work.folder / f"{number}.log"
 
 
 def _with_log(reason: str, log: Path) -> str:

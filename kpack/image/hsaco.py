@@ -6,8 +6,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
-
 from kpack.errors import FormatError
 from kpack.image.facts import Facts
 from kpack.objfile.elf import EM_AMDGPU, SHT_NOTE, ElfFile, read_elf
@@ -50,6 +48,8 @@ def _number(record: dict[str, Any], key: str) -> int:
 
 
 def _amd_kernels(elf: ElfFile) -> list[dict[str, Any]]:
+    import msgpack  # here: what only loads packs needs none
+
     for section in elf.sections:
         if section.type != SHT_NOTE:
             continue

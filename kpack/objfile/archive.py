@@ -143,7 +143,7 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
     if magic == _THIN_MAGIC:
         raise FormatError("expected an archive with its members inside, got a thin one")
     if magic != MAGIC:
-        raise FormatError(f"archive: expected magic {MAGIC!r}, got {magic!r}")
+        raise FormatError(f"expected an archive ({MAGIC.decode().strip()!r}), got {_shown(magic)}")
     at, long_names = len(MAGIC), b""
     while at < len(data):
         name, size = _read_header(data, at)
@@ -155,6 +155,16 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
             long_names = content
         elif name not in (_INDEX, _INDEX64):
             yield _full_name(name, long_names), content
+
+
+def _shown(magic: bytes) -> str:
+    return (
+        repr(magic.decode().strip())
+        if magic.isascii() and magic
+        else str(magic)[1:]
+        if magic
+        else "an empty file"
+    )
 
 
 def _read_header(data: bytes, at: int) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from kpack.errors import FormatError
 
 ET_REL = 1
+TYPE_NAMES = {0: "a file of no type", 2: "a program", 3: "a shared object or program", 4: "a core dump"}
 EM_X86_64, EM_AARCH64, EM_CUDA, EM_AMDGPU = 62, 183, 190, 224
 ELFOSABI_NONE, ELFOSABI_GNU = 0, 3
 

@@ -32,7 +32,9 @@ class Object:
         self.member = member
         self.elf = elf.read_elf(data)
         if self.elf.type != elf.ET_REL:
-            raise FormatError(f"expected a relocatable object, got e_type {self.elf.type}")
+            raise FormatError(
+                f"expected a relocatable object, got {elf.TYPE_NAMES.get(self.elf.type, f'e_type {self.elf.type}')}"
+            )
         self._targets = {(r.section, r.offset): r for r in self.elf.relocations}
         self._texts: dict[Place, str] = {}
 

@@ -104,7 +104,7 @@ def read_configs(
             if name not in incomplete:
                 mistakes.add(
                     f"constexpr {name!r}",
-                    f"expected a value in constexprs= or in every config, got none in {where}"
+                    f"expected a value in constexprs= or in every config, got none{f' in {where}' if given else ''}"
                     + nearest(name, options),
                 )
         incomplete.update(absent)

@@ -101,7 +101,9 @@ def read_types(
         if name in _TYPES:
             mistakes.add(subject, "expected a name of its own, got a type's; call it for example 'T'")
         if not isinstance(types, (list, tuple)) or not types or not all(isinstance(t, str) for t in types):
-            mistakes.add(subject, f"expected a list of types, got {types!r}")
+            one = f"; write [{types!r}]" if isinstance(types, str) else ""
+            mistakes.add(subject, f"expected a list of types, got {types!r}{one}")
+            found.append((name, ("i32",)))  # stands in, so that its arguments are no mistakes, too
             continue
         for choice in types:
             if choice not in abi.DTYPES:
@@ -112,10 +114,15 @@ def read_types(
     return tuple(found)
 
 
-def _unknown_type(got: object, known: Iterable[str]) -> str:
+def _is_variable(name: str) -> bool:
+    """Whether a name that is no type's looks like a type variable: "T", "T2", "IN_T", but not "FP16"."""
+    return name.isupper() and name.lower() not in {*_TYPES, *_OTHER_NAMES}
+
+
+def _unknown_type(got: object, known: Iterable[str], hint: str = "") -> str:
     names = list(known)
     other = _OTHER_NAMES.get(str(got))
-    hint = f"; did you mean {other!r}?" if other else nearest(str(got), names)
+    hint = f"; did you mean {other!r}?" if other else nearest(str(got), names) or hint
     return f"expected a type among {' '.join(names)}, got {got!r}{hint}"
 
 
@@ -164,7 +171,10 @@ def _read_argument(
         return Argument(name, "i32")
     pointer, const, type_ = bool(match["pointer"]), bool(match["const"]), match["type"]
     if type_ not in types and (type_ not in _TYPES or (type_ == "void" and not pointer)):
-        mistakes.add(subject, _unknown_type(type_, [*types, *abi.DTYPES]))
+        hint = (
+            f"; a type variable has its choices in types={{{type_!r}: [...]}}" if _is_variable(type_) else ""
+        )
+        mistakes.add(subject, _unknown_type(type_, [*types, *abi.DTYPES], hint))
         type_ = "i32"
     if not pointer and any(choice.startswith("fp8") for choice in types.get(type_, (type_,))):
         mistakes.add(

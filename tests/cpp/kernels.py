@@ -138,6 +138,23 @@ def numbers(name, **options):
     )
 
 
+@triton.jit
+def described_kernel(out_ptr, in_ptr, rows, columns, SIZE: tl.constexpr):
+    source = tl.make_tensor_descriptor(in_ptr, [rows, columns], [columns, 1], [SIZE, SIZE])
+    target = tl.make_tensor_descriptor(out_ptr, [rows, columns], [columns, 1], [SIZE, SIZE])
+    at = [tl.program_id(0) * SIZE, tl.program_id(1) * SIZE]
+    target.store(at, source.load(at) * 2)
+
+
+# On sm_90 a descriptor that is made on the device needs scratch memory.
+described = kpack.Kernel(
+    described_kernel,
+    name="described",
+    signature={"out_ptr": "*fp16:16", "in_ptr": "const *fp16:16", "rows": "i32", "columns": "i32:16"},
+    constexprs={"SIZE": 32},
+    grid="cdiv(rows, SIZE), cdiv(columns, SIZE)",
+)
+
 clustered = numbers("clustered", num_ctas=2)
 cooperative = numbers("cooperative", launch_cooperative_grid=True)
 dependent = numbers("dependent", launch_pdl=True)

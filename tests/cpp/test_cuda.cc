@@ -19,6 +19,7 @@ KPACK_KERNEL(tk, nothing);
 KPACK_KERNEL(tk, clustered);
 KPACK_KERNEL(tk, cooperative);
 KPACK_KERNEL(tk, dependent);
+KPACK_KERNEL(tk, described);
 
 namespace {
 
@@ -169,6 +170,26 @@ TEST(clusters_cooperative_grids_and_dependent_launches_carry_their_attributes) {
   EXPECT_EQ(last_launch().attributes, 0u);
   EXPECT_EQ(tk::clustered(nullptr, out, -1).code(), KPK_OK);  // cdiv(-1, 256) is 0: nothing to launch
   EXPECT_EQ(cuda.launches(), uint64_t{4});
+  finish();
+}
+
+TEST(scratch_memory_is_there_for_the_launch_and_given_back) {
+  start();
+  const auto *in = reinterpret_cast<const uint16_t *>(0x1000);
+  const kpack::Pointer from = kpack::ptr(in, kpack::DType::fp16);
+  auto *out = reinterpret_cast<uint16_t *>(0x2000);
+  CHECK(tk::described(nullptr, kpack::ptr(out, kpack::DType::fp16), from, 64, 128));
+  const fake_launch launch = last_launch();
+  EXPECT_EQ(launch.grid[1], 4u);
+  CHECK(fake::argument<uint64_t>(launch, launch.param_count - 2) != 0);
+  EXPECT_EQ(fake::argument<uint64_t>(launch, launch.param_count - 1), uint64_t{0});
+  EXPECT_EQ(cuda.calls("cuMemAllocAsync"), uint64_t{1});
+  EXPECT_EQ(cuda.calls("cuMemFreeAsync"), uint64_t{1});
+  EXPECT_EQ(cuda.live("memory"), uint64_t{0});
+  cuda.fail("cuMemAllocAsync", kOutOfMemory, 0, 1);
+  EXPECT_EQ(tk::described(nullptr, kpack::ptr(out, kpack::DType::fp16), from, 64, 128).code(),
+            KPK_ERROR_DRIVER);
+  CHECK(says("cuMemAllocAsync: CUDA_ERROR_OUT_OF_MEMORY (2)"));
   finish();
 }
 
@@ -420,6 +441,23 @@ TEST(a_pointer_to_char_is_not_read) {
   finish();
 }
 
+TEST(an_address_across_elements_is_refused) {
+  start();
+  EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2002), 1.0, 1, 1).code(), KPK_ERROR_ARGUMENT);
+  CHECK(says("argument 2 'in_ptr': expected the address of a fp32, a multiple of 4, got 0x2002"));
+  finish();
+}
+
+TEST(what_the_device_does_not_have_is_named) {
+  start();
+  const auto *half = reinterpret_cast<const uint16_t *>(0x1000);
+  const kpack::Pointer a = kpack::ptr(half, kpack::DType::fp16);
+  CHECK(kpack::use_dry_driver("sm_86"));  // runs sm_80's images, with less shared memory
+  EXPECT_EQ(tk::product(nullptr, device(0x4000), a, a, 3).code(), KPK_ERROR_LIMIT);
+  CHECK(says("product.SIZE128.w8.s3.sm_80: needs 131072 bytes of shared memory a block, sm_86 has 101376"));
+  CHECK(kpack::use_real_drivers());
+}
+
 TEST(a_huge_u64_is_never_taken_for_a_negative_number) {
   start();
   EXPECT_EQ(tk::scale(nullptr, device(0x1000), device(0x2000), UINT64_MAX, 1, 1).code(), KPK_ERROR_ARGUMENT);
@@ -443,7 +481,7 @@ TEST(volatile_and_foreign_doubles_stay_doubles) {
 TEST(linked_kernels_are_found_by_name) {
   unsigned count = 0;
   for (const kpack::Kernel &kernel : kpack::linked_kernels()) count += std::strlen(kernel.name()) != 0;
-  EXPECT_EQ(count, 9u);
+  EXPECT_EQ(count, 10u);
   EXPECT_EQ(kpack::find("tk", "scale"), &kpack::Kernel(tk::scale).native());
   CHECK(kpack::find("tk", "absent") == nullptr);
   CHECK(kpack::find("kt", "scale") == nullptr);

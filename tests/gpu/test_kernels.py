@@ -97,6 +97,14 @@ def test_launch_attributes(cuda: Any, kernels: LoadedPack, name: str) -> None:
     assert (out == cuda.arange(3000, device="cuda")).all()
 
 
+def test_scratch_memory_for_descriptors_made_on_the_device(cuda: Any, kernels: LoadedPack) -> None:
+    source = cuda.randn(200, 144, device="cuda").half()
+    out = cuda.zeros_like(source)
+    for _ in range(3):
+        kernels["described"](out, source, 200, 144)
+    assert (out == source * 2).all()
+
+
 def test_a_wrong_call_launches_nothing(cuda: Any, kernels: LoadedPack) -> None:
     out = cuda.zeros(4, device="cuda")
     with pytest.raises(kpack.errors.LaunchError, match="argument 1 'out_ptr': expected"):

@@ -431,6 +431,7 @@ KPK_HOLD(sizeof(kpk_abi_dictionary) == 24, "kpk_abi_dictionary: appending needs 
 KPK_HOLD(sizeof(kpk_abi_image) == 168, "kpk_abi_image: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_abi_constexpr) == 16, "kpk_abi_constexpr: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_abi_hole) == 24, "kpk_abi_hole: appending needs KPK_ABI_MINOR");
+KPK_HOLD(sizeof(kpk_abi_tuned) == 16, "kpk_abi_tuned: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_abi_tuning) == 32, "kpk_abi_tuning: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_abi_kernel) == 208, "kpk_abi_kernel: appending needs KPK_ABI_MINOR");
 

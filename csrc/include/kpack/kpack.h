@@ -28,7 +28,7 @@ typedef enum kpk_status {
   KPK_ERROR_ARGUMENT = 2,   /* count, type, range, constness; a null kernel */
   KPK_ERROR_NO_VARIANT = 3, /* no variant's guard, alignment and equalities hold */
   KPK_ERROR_NO_IMAGE = 4,   /* the kernel has none for this device */
-  KPK_ERROR_NO_DRIVER = 5,  /* neither libcuda nor libamdhip64 could be opened */
+  KPK_ERROR_NO_DRIVER = 5,  /* neither libcuda nor libamdhip64 has a device; KPACK_DRIVER names none */
   KPK_ERROR_NO_DEVICE = 6,
   KPK_ERROR_STREAM = 7,  /* a bare null stream where both vendors have devices; a foreign stream */
   KPK_ERROR_GRID = 8,    /* negative, or larger than the device takes; an expression failed */

@@ -9,6 +9,10 @@
 // in one process.
 #pragma once
 
+#if __cplusplus < 201703L
+#error "kpack/kpack.hpp needs C++17: compile with -std=c++17 or later"
+#endif
+
 #include <kpack/kpack.h>
 
 #include <cstdint>

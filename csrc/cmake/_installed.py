@@ -1,0 +1,1 @@
+"""Lies where kpack's headers and libraries were installed: kpack/paths.py finds them beside it."""
