@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -62,7 +63,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _refuse(reason: str) -> None:
     if os.environ.get("KPACK_TRACEBACK") == "1":
-        raise  # noqa: PLE0704
+        raise
     print(f"kpack: {reason}", file=sys.stderr)
     sys.exit(1)
 
@@ -81,14 +82,10 @@ def commands() -> None:
 # ---- build
 
 
-class _Jobs(click.ParamType[int]):
-    name = "number"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and int(text) > 0):
-            self.fail(f"expected 1 or more, got {text!r}", param, ctx)
-        return int(text)
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"expected 1 or more, got {text!r}")
+    return int(text)
 
 
 @commands.command()
@@ -99,7 +96,7 @@ class _Jobs(click.ParamType[int]):
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
 @click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
 @click.option("--host", default="x86_64", show_default=True, help="Of the programs: x86_64 or aarch64.")
-@click.option("-j", "--jobs", type=_Jobs(), help="Processes to compile with; one a core.")
+@click.option("-j", "--jobs", type=_jobs, metavar="NUMBER", help="Processes to compile with; one a core.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, no summary.")
 def build(
     kernels: tuple[str, ...],
@@ -153,8 +150,13 @@ def _check_output(output: Path) -> None:
         )
     if not output.parent.is_dir():
         raise PackError(f"{output}: expected an existing folder to write to, got {str(output.parent)!r}")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise PackError(f"{output}: expected a folder that can be written to, got {str(output.parent)!r}")
+    try:
+        # Permissions do not tell of file systems that are read-only, or take no files.
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise PackError(
+            f"{output}: expected a folder that can be written to, got {error.strerror}"
+        ) from error
 
 
 def _images_in(count: int) -> str:

@@ -14,9 +14,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpack import _runtime
-from kpack.errors import FormatError, LaunchError
+from kpack.errors import FormatError, KpackError, LaunchError
 from kpack.objfile.elf import read_elf
+
+try:
+    from kpack import _runtime
+except ImportError as error:
+    raise KpackError(
+        "kpack.load: expected the extension kpack._runtime, got none; install Python's headers "
+        "(Debian: python3-dev) and then kpack again"
+    ) from error
 
 __all__ = ["Launch", "LoadedKernel", "LoadedPack", "load", "use_dry_driver"]
 

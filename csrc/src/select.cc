@@ -1,8 +1,5 @@
 #include "select.h"
 
-#include <cstdlib>
-#include <cstring>
-
 namespace kpk {
 namespace {
 
@@ -15,69 +12,6 @@ bool meets(const kpk_abi_requirement &requirement, const Call &call) {
     default: return false;  // what this runtime cannot check, it does not run
   }
 }
-
-struct Bound {
-  int64_t least;
-  int64_t most;
-  uint16_t param;
-};
-
-// Reads `param <op> constant`; false for any other program.
-bool is_bound(const uint8_t *code, Bound *out) {
-  if (code[0] != KPK_OP_PARAM) return false;
-  std::memcpy(&out->param, code + 1, sizeof out->param);
-  int64_t constant = 0;
-  const uint8_t *compare = code + 3;
-  if (*compare == KPK_OP_I8) {
-    constant = static_cast<int8_t>(compare[1]);
-    compare += 2;
-  } else if (*compare == KPK_OP_I64) {
-    std::memcpy(&constant, compare + 1, sizeof constant);
-    compare += 9;
-  } else {
-    return false;
-  }
-  if (compare[0] == KPK_OP_END || compare[1] != KPK_OP_END) return false;
-  switch (compare[0]) {
-    case KPK_OP_LE: return out->most = constant, true;
-    case KPK_OP_GE: return out->least = constant, true;
-    case KPK_OP_EQ: return out->least = out->most = constant, true;
-    case KPK_OP_LT:
-      if (constant == INT64_MIN) return false;
-      return out->most = constant - 1, true;
-    case KPK_OP_GT:
-      if (constant == INT64_MAX) return false;
-      return out->least = constant + 1, true;
-    default: return false;
-  }
-}
-
-// Lays `made` out for a variant; false if its conditions are not all in it.
-bool fill_candidate(const KernelView &view, uint32_t index, uint32_t image, bool *bounded, Choices *choices,
-                    int64_t *most) {
-  const kpk_abi_variant &variant = view.variants[index];
-  Candidate &made = choices->candidates[choices->count];
-  made.divisible_16 = variant.divisible_16;
-  made.equal_1 = variant.equal_1;
-  made.null = variant.null;
-  made.least = INT64_MIN;
-  made.variant = index;
-  made.image = image;
-  *most = INT64_MAX;
-  if (variant.requirements.count != 0 || variant.prefer != 0) return false;
-  if (variant.guard == 0) return true;
-  Bound bound = {INT64_MIN, INT64_MAX, 0};
-  if (!is_bound(view.exprs + variant.guard, &bound)) return false;
-  if (*bounded && bound.param != choices->param) return false;
-  *bounded = true;
-  choices->param = bound.param;
-  made.least = bound.least;
-  *most = bound.most;
-  return true;
-}
-
-constexpr size_t kLine = 64;
-constexpr size_t lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 }  // namespace
 
@@ -103,38 +37,6 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   const int64_t holds = evaluate(view.exprs + variant.guard, input, error);
   if (*error != ExprError::kNone) return Verdict::kGuardFails;
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
-}
-
-Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, const Device &device) {
-  // One block: the choices, the checks and bounds right behind them, then the candidates.
-  const size_t checks = sizeof(Choices);
-  const size_t most = checks + (view.params.size() * sizeof(ParamCheck) + 7) / 8 * 8;
-  const size_t candidates = lines(most + overload.variant_count * sizeof(int64_t));
-  const size_t bytes = candidates + overload.variant_count * sizeof(Candidate);
-  auto *block = static_cast<char *>(std::aligned_alloc(kLine, bytes));
-  if (block == nullptr) return nullptr;
-  std::memset(block, 0, bytes);
-  auto *made = reinterpret_cast<Choices *>(block);
-  made->signature = overload.signature;
-  made->overload = &overload;
-  made->candidates = reinterpret_cast<Candidate *>(block + candidates);
-  made->param_count = view.params.size();
-  made->has_selected = overload.selected != 0;
-  auto *filled = reinterpret_cast<ParamCheck *>(block + checks);
-  fill_checks(view, overload, filled);
-  made->checks = filled;
-  auto *bounds = reinterpret_cast<int64_t *>(block + most);
-  made->most = bounds;
-  bool bounded = false;  // has a guard said what `param` is?
-  for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
-    const uint32_t image = best_image(view, view.variants[v], device);
-    if (image == kNoImage) continue;
-    const bool plain = fill_candidate(view, v, image, &bounded, made, &bounds[made->count]);
-    Candidate &last = made->candidates[made->count++];
-    last.general = !plain;
-    made->ones_and_nulls = made->ones_and_nulls || (last.equal_1 | last.null) != 0;
-  }
-  return made;
 }
 
 Candidate *select(const KernelView &view, const Choices &choices, const Call &call) {

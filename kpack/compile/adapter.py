@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -348,7 +348,7 @@ def _check_fit(image: Image) -> None:
 
 def reason_of(error: BaseException, plan: Plan) -> str:
     """Triton's own words: the line of the source it points at, and why, without a Python traceback."""
-    functions = list(_functions(plan.kernel.fn))
+    functions = _functions(plan.kernel.fn)
     reasons: list[str] = []
     current: BaseException | None = error
     while current is not None:
@@ -363,14 +363,16 @@ def reason_of(error: BaseException, plan: Plan) -> str:
     return "\n".join(reasons)
 
 
-def _functions(fn: Any, known: set[int] | None = None) -> Iterator[Any]:
+def _functions(fn: Any) -> list[Any]:
     """A JIT function, and those that it may call: of its file, and of what that imports by name."""
-    known = set() if known is None else known
-    if isinstance(fn, JITFunction) and id(fn) not in known:
-        known.add(id(fn))
-        yield fn
-        for value in list(fn.fn.__globals__.values()):
-            yield from _functions(value, known)
+    found, scopes = [fn], [fn.fn.__globals__]
+    for scope in scopes:
+        for value in list(scope.values()):
+            if isinstance(value, JITFunction) and not any(value is known for known in found):
+                found.append(value)
+                if not any(value.fn.__globals__ is known for known in scopes):
+                    scopes.append(value.fn.__globals__)
+    return found
 
 
 def _place(error: CompilationError, functions: Iterable[Any]) -> str:

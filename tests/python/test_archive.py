@@ -149,9 +149,9 @@ def test_duplicates_are_refused(tmp_path: Path, members: list[Member], what: str
 HEADER = b"a.o/            0           0     0     644     4         `\n"
 
 BAD = {
-    "empty": (b"", "expected magic"),
-    "text": (b"hello, world, this is no archive", "expected magic"),
-    "elf": (b"\x7fELF" + bytes(100), "expected magic"),
+    "empty": (b"", r"expected an archive \('!<arch>'\), got an empty file"),
+    "text": (b"hello, world, this is no archive", r"expected an archive \('!<arch>'\), got 'hello, w'"),
+    "elf": (b"\x7fELF" + bytes(100), "expected an archive .* got '.x7fELF"),
     "thin": (b"!<thin>\n", "got a thin one"),
     "half a header": (b"!<arch>\n" + HEADER[:30], "expected 60 bytes of header"),
     "no header end": (b"!<arch>\n" + HEADER[:58] + b"xx" + b"1234", "expected 60 bytes of header"),

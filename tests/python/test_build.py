@@ -401,6 +401,13 @@ def test_two_kernels_of_one_name_are_refused_with_both_places(folder):
     ("options", "error", "words"),
     [
         ({"arch": "sm_91"}, kpack.TargetError, "got 'sm_91'"),
+        ({"arch": None}, kpack.TargetError, "arch: expected a name or a list of names, got None"),
+        ({"arch": [["sm_90"]]}, kpack.TargetError, "got ['sm_90']"),
+        ({"arch": "gfx90a,sm_90"}, kpack.TargetError, "give a list: ['gfx90a', 'sm_90']"),
+        *(
+            ({"arch": "sm_90", "jobs": jobs}, kpack.SpecError, f"jobs: expected 1 or more, got {jobs!r}")
+            for jobs in (-3, 0, "a", 1.5, True)
+        ),
         ({"arch": "sm_90", "name": "T_K"}, kpack.SpecError, "pack name: expected a lower-case letter"),
         (
             {"arch": "sm_90", "host": "sparc"},
@@ -413,6 +420,46 @@ def test_what_is_wrong_is_refused_before_compiling(folder, options, error, words
     with pytest.raises(error) as raised:
         kpack.build(folder / "softmax.py", **options)
     assert words in str(raised.value)
+
+
+def test_a_pack_is_shown_in_a_line(folder):
+    pack = kpack.build(folder / "softmax.py", arch="ptx_80", name="tk")
+    assert repr(pack) == "<pack tk: softmax; 2 images for ptx_80>"
+    assert repr(dataclasses.replace(pack, name=None)).startswith("<pack (named by its file): softmax;")
+
+
+def test_a_mistake_has_its_line_where_the_path_is_relative(tmp_path, monkeypatch):
+    (tmp_path / "bad.py").write_text("x = 1\n1 // 0\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kpack.SpecError, match=r"^bad\.py:2: ZeroDivisionError"):
+        find_kernels("bad.py")
+
+
+def test_the_mistakes_of_all_files_are_told_with_their_files(folder):
+    wrong = 'import softmax as s, kpack\nkpack.Kernel(s.softmax_kernel, "x", grid=1, constexprs={"A": 1})\n'
+    (folder / "bad.py").write_text(wrong)
+    (folder / "worse.py").write_text("1 // 0\n")
+    try:
+        with pytest.raises(kpack.SpecError) as raised:
+            find_kernels(folder)
+    finally:
+        sys.modules.pop("softmax", None)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{folder}/bad.py:2: x: ") for line in lines[:-1]) and len(lines) > 3
+    assert lines[-1].startswith(f"{folder}/worse.py:1: ZeroDivisionError")
+
+
+def test_two_kernels_of_one_name_in_a_file_are_told_with_their_lines(folder):
+    text = SOFTMAX + SOFTMAX.replace("softmax = ", "other = ").replace("1024", "2048")
+    (folder / "softmax.py").write_text(text)
+    with pytest.raises(kpack.SpecError, match=r"got one in .*softmax\.py:4 and one in .*softmax\.py:32;"):
+        find_kernels(folder / "softmax.py")
+
+
+def test_a_pack_is_written_to_a_path(folder):
+    pack = kpack.build(folder / "softmax.py", arch="ptx_80")
+    with pytest.raises(kpack.SpecError, match="path: expected where to write the archive, got None"):
+        pack.write(None)
 
 
 def test_a_file_name_that_names_no_pack_is_refused(folder, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,14 +144,36 @@ def test_truncated_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["ls", "{tmp}/absent.a"], "absent.a"),
-        (["ls", "{source}"], "expected magic b'!<arch>\\n'"),
+        (["ls", "{source}"], "expected an archive ('!<arch>'), got 'import'"),
         (["build", "{source}", "--arch", "sm_9", "-o", "{tmp}/libtk.a"], "got 'sm_9'; did you mean 'sm_90'?"),
         (["build", "{tmp}/absent.py", "--arch", "sm_80", "-o", "{tmp}/libtk.a"], "which does not exist"),
-        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/lib_t.a"], "give build() a name="),
-        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/no/libtk.a"], "no/libtk.a"),
+        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/lib_t.a"], "give --name"),
+        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/no/libtk.a"], "expected an existing folder"),
+        (["build", "{source}", "--arch", "sm_80", "-o", "{tmp}"], "expected a file to write the archive to"),
+        (["build", "{source}", "--arch", "sm_80", "-o", "/proc/libtk.a"], "expected a folder that can be"),
+        (
+            ["build", "{source}", "--arch", "sm_80", "-o", "{tmp}/libtk.so"],
+            "got '.so'; write an archive and link it: c++ -shared -Wl,--whole-archive libtk.a",
+        ),
+        (
+            ["build", "{source}", "--arch", "sm_80", "--name", "T_K", "-o", "{tmp}/libtk.a"],
+            "--name: pack name: expected a lower-case letter",
+        ),
         (["build", "{source}", "--arch", "sm_80", "--host", "vax", "-o", "{tmp}/libtk.a"], "'vax'"),
     ],
-    ids=["ls-absent", "ls-foreign", "arch", "no-source", "pack-name", "no-folder", "host"],
+    ids=[
+        "ls-absent",
+        "ls-foreign",
+        "arch",
+        "no-source",
+        "pack-name",
+        "no-folder",
+        "folder",
+        "not-writable",
+        "shared-object",
+        "name",
+        "host",
+    ],
 )
 def test_refusals_are_sentences(source: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     done = kpack(*(argument.format(tmp=tmp_path, source=source) for argument in arguments))
@@ -165,7 +190,7 @@ def test_a_kernel_that_does_not_compile_is_named_with_its_line(tmp_path: Path) -
     done = kpack("build", broken, "--arch", "sm_80", "-o", tmp_path / "libtk.a")
     assert done.returncode == 1
     assert "4 variants did not compile" in done.stderr
-    assert "twice.fp16.BLOCK256.w2.a16 for sm_80: " in done.stderr
+    assert f"twice.fp16.BLOCK256.w2.a16 for sm_80: {broken}:7: in double_kernel, at 3:" in done.stderr
     assert "undefined_name" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "libtk.a").exists()
@@ -175,6 +200,97 @@ def test_traceback_on_request(tmp_path: Path) -> None:
     done = kpack("ls", tmp_path / "absent.a", KPACK_TRACEBACK="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["libt_k.a", "no/libtk.a", "libtk.so"])
+def test_a_wrong_output_is_refused_before_the_kernels_are_run(tmp_path: Path, output: str) -> None:
+    (tmp_path / "loud.py").write_text("raise ValueError('was run')")
+    done = kpack("build", tmp_path / "loud.py", "--arch", "sm_80", "-o", tmp_path / output)
+    assert done.returncode == 1
+    assert "was run" not in done.stderr
+
+
+@pytest.mark.parametrize("jobs", ["0", "-3", "x", "2.5"])
+def test_a_number_of_jobs_is_1_or_more(source: Path, tmp_path: Path, jobs: str) -> None:
+    done = kpack("build", source, "--arch", "sm_80", "-o", tmp_path / "libtk.a", "-j", jobs)
+    assert done.returncode == 2
+    assert f"expected 1 or more, got '{jobs}'" in done.stderr
+
+
+def test_output_that_cannot_be_written_is_a_sentence(archive: Path) -> None:
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-c", "import kpack.cli; kpack.cli.main()", "ls", *options, str(archive)]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1
+        assert (
+            done.stderr == "kpack: output: expected a place to read or write, got No space left on device\n"
+        )
+
+
+def test_a_closed_pipe_ends_it_quietly(archive: Path) -> None:
+    for options in ([], ["--json"]):
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-c", "import kpack.cli; kpack.cli.main()", "ls", *options, str(archive)]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_ls_shows_no_registers_of_ptx_and_counts_one_image(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.py"
+    path.write_text(KERNEL.replace(":16?", "").replace(', "fp32"]', "]"))
+    built = kpack("build", path, "--arch", "ptx_80", "-o", tmp_path / "libtk.a")
+    assert "1 kernel, 1 image for ptx_80" in built.stdout
+    lines = kpack("ls", tmp_path / "libtk.a").stdout.splitlines()
+    assert lines[0].startswith("pack tk: 1 kernel, 1 image, host")
+    assert lines[-1].split()[4:6] == ["-", "-"]
+    assert kpack("ls", "--summary", tmp_path / "libtk.a").stdout.split()[-3:-1] == ["-", "-"]
+
+
+def of_session(session: int) -> list[str]:
+    """What a session has left running. Workers are groups of their own in it."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            name, _, facts = stat.read_text().rpartition(")")
+            state, _, _, itself = facts.split()[:4]
+            if int(itself) == session and state != "Z":
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    many = tmp_path / "many.py"
+    configs = [{"BLOCK": 2**power, "num_warps": 2**warps} for power in range(5, 14) for warps in range(5)]
+    many.write_text(KERNEL.replace('[{"BLOCK": 256, "num_warps": 2}]', str(configs)))
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "out").mkdir()
+    building = subprocess.Popen(
+        [sys.executable, "-c", "import kpack.cli; kpack.cli.main()", "build", str(many)]
+        + ["--arch", "sm_80,gfx90a", "-j", "2", "-o", str(tmp_path / "out" / "libtk.a")],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "KPACK_CACHE_DIR": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    give_up = time.monotonic() + 60
+    while not list(tmp_path.glob("tmp/kpack-*/1.log")) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert len(of_session(building.pid)) >= 3
+    building.send_signal(number)
+    out, error = building.communicate(timeout=30)
+    assert (building.returncode, out, error.strip()) == (130, "", "kpack: interrupted")
+    assert list((tmp_path / "out").iterdir()) == []
+    gone = time.monotonic() + 5
+    while of_session(building.pid) and time.monotonic() < gone:
+        time.sleep(0.1)
+    assert of_session(building.pid) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_wrong_usage_has_its_own_status() -> None:

@@ -131,6 +131,21 @@ def test_import_kpack_loads_no_compiler_and_no_tensor_library() -> None:
     assert not heavy & set(loaded.split())
 
 
+def test_packs_are_loaded_without_what_only_builds_and_shows() -> None:
+    script = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in "triton lief pebble rich click msgpack numpy torch".split():
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import kpack
+kpack.load("/absent.so")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "kpack.errors.FormatError: " in done.stderr.splitlines()[-1]
+
+
 # ---- C++
 
 CPP = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,10 @@ import pytest
 
 import kpack
 from kpack.errors import FormatError, LaunchError
+
+if find_spec("kpack._runtime") is None and os.environ.get("KPACK_REQUIRE_TOOLS") != "1":
+    pytest.skip("kpack was installed without Python's headers (python3-dev)", allow_module_level=True)
+
 from kpack.runtime import Launch, LoadedKernel, LoadedPack, load, use_dry_driver
 
 KERNELS = """
@@ -315,6 +321,70 @@ def test_what_no_kernel_takes_is_refused(copy: LoadedKernel, values: tuple[Any, 
     with pytest.raises(LaunchError, match=message) as caught:
         copy(*values)
     assert caught.value.status == 2  # KPK_ERROR_ARGUMENT
+
+
+def failing(error: BaseException, name: str) -> Any:
+    """A producer whose attribute `name` raises when it is called."""
+
+    def fail(*args: object, **named: object) -> object:
+        raise error
+
+    return SimpleNamespace(**{"__dlpack_device__": lambda: (2, 0), "dtype": "torch.float32", name: fail})
+
+
+def read_only() -> np.ndarray:
+    x = np.ones(4, np.float32)
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        pytest.param(SimpleNamespace(__cuda_array_interface__={}), "got KeyError: 'typestr'", id="no type"),
+        pytest.param(
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<f4"}), "got KeyError: 'data'", id="no data"
+        ),
+        pytest.param(
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<f4", "data": ("x", False)}), "", id="text"
+        ),
+        pytest.param(
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<f4", "data": (1,)}), "", id="short"
+        ),
+        pytest.param(SimpleNamespace(__cuda_array_interface__=3), "", id="no dict"),
+        pytest.param(read_only(), "got BufferError: ", id="numpy, read-only"),
+        pytest.param(failing(RuntimeError("no"), "__dlpack__"), "got RuntimeError: no", id="dlpack"),
+        pytest.param(failing(RuntimeError("no"), "data_ptr"), "got RuntimeError: no", id="data_ptr"),
+        pytest.param(
+            SimpleNamespace(__dlpack__=lambda stream: 3, __dlpack_device__=lambda: (2, 0)), "", id="capsule"
+        ),
+        pytest.param(
+            SimpleNamespace(__dlpack__=lambda stream: 3, __dlpack_device__=lambda: 3), "", id="device"
+        ),
+        pytest.param(
+            SimpleNamespace(__dlpack__=lambda: 3, __dlpack_device__=lambda: ("x",)), "", id="text device"
+        ),
+    ],
+)
+def test_what_a_producer_raises_is_told_with_its_argument(copy: LoadedKernel, x: Any, message: str) -> None:
+    with pytest.raises(LaunchError, match=f"copy: argument 2: expected a tensor .*{message}") as caught:
+        copy(array_interface(), x, 1.0, 4, "plain")
+    assert caught.value.status == 2  # KPK_ERROR_ARGUMENT
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_an_interrupt_of_a_producer_goes_on(copy: LoadedKernel, error: BaseException) -> None:
+    x = failing(error, "__dlpack__")
+    with pytest.raises(type(error)):
+        copy(x, x, 1.0, 4, "plain")
+
+
+def test_what_a_stream_raises_is_told(copy: LoadedKernel) -> None:
+    stream = failing(RuntimeError("lost"), "__cuda_stream__")
+    with pytest.raises(
+        LaunchError, match=r"stream: expected one that says its address, got RuntimeError: lost"
+    ):
+        copy(None, None, 1.0, 4, "plain", stream=stream)
 
 
 @pytest.mark.parametrize(

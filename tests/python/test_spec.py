@@ -298,6 +298,10 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
             "argument 'alpha': expected a type in signature=, got none",
         ),
         ({"signature": {**GOOD, "n": "i23"}}, "got 'i23'; did you mean 'i32'?"),
+        (
+            {"signature": {**GOOD, "n": "T"}},
+            "got 'T'; a type variable has its choices in types={'T': [...]}",
+        ),
         ({"signature": {**GOOD, "dst": "*float16"}}, "got 'float16'; did you mean 'fp16'?"),
         (
             {"signature": {**GOOD, "n": "i32:8"}},
@@ -348,7 +352,7 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
         ),
         (
             {"constexprs": {"ROWS": 4}},
-            "'FLAG': expected a value in constexprs= or in every config, got none in configs[0]",
+            "'FLAG': expected a value in constexprs= or in every config, got none",
         ),
         (
             {"constexprs": {"ROWS": 4}, "configs": [{"FLAGS": 1}]},
@@ -532,3 +536,10 @@ def test_mistakes_that_depend_on_the_target_name_it():
 def test_a_guard_may_not_ask_a_constexpr_that_is_no_integer():
     with pytest.raises(kpack.SpecError, match="guard: 'ROWS': expected an integer constexpr, got 'x'"):
         expand(copy(constexprs={"ROWS": "x", "FLAG": 1}, guard="ROWS > n"), SM_90)
+
+
+def test_types_that_are_no_list_are_one_mistake():
+    with pytest.raises(kpack.SpecError) as raised:
+        copy(signature={**GOOD, "src": "*T", "dst": "*T"}, types={"T": "fp32"})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 1 and "expected a list of types, got 'fp32'; write ['fp32']" in lines[0]
