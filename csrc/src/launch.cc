@@ -150,13 +150,13 @@ kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg
   if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch", "arguments");
   kpk::KernelState *state = nullptr;
   if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
-  kpk::DeviceState *last = state->last.load(std::memory_order_relaxed);
+  kpk::DeviceState *last = state->last.load(std::memory_order_acquire);
   if (last != nullptr) kpk::prefetch(*last, state->overload.load(std::memory_order_relaxed));
   kpk::Place place;
   if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
   kpk::DeviceState *on = nullptr;
   if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  if (on != last) state->last.store(on, std::memory_order_relaxed);
+  if (on != last) state->last.store(on, std::memory_order_release);
   return kpk::launch_on(*on, place.context, stream.handle, args, count, signature);
 }
 
