@@ -197,7 +197,7 @@ Range range_of(const KernelView &view, const kpk_abi_overload &overload, uint32_
 uint64_t doubt(const ParamCheck &check, const kpk_arg &arg) {
   const uint64_t above = arg.bits >> check.sure_bits;
   const auto integer = static_cast<uint64_t>(static_cast<int64_t>(check.integer));
-  return (above & integer) | (arg.bits & check.low_bits) | check.exact |
+  return (above & integer) | (arg.bits & check.low_bits) | (check.flags & ParamCheck::kExact) |
          (arg.flags & ~uint32_t{check.flags} & KPK_PARAM_CONST);
 }
 
@@ -254,13 +254,13 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
     const kpk_abi_param &param = view.params[i];
     ParamCheck &check = checks[i];
     // Only a pointer can be const.
-    check = {63, is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST}, 0, 0, 0, {}};
+    check = {63, is_pointer(types[i]) ? param.flags : uint8_t{KPK_PARAM_CONST}, 0, 0};
     const int64_t element = is_pointer(types[i]) ? element_bytes(types[i]) : 0;
     check.low_bits = static_cast<uint8_t>(element > 1 ? element - 1 : 0);
     if (param.kind == KPK_PARAM_SELECTED || !is_integer(types[i])) continue;
     const Range range = range_of(view, overload, i);
     check.integer = -1;
-    check.exact = range.least > 0 || range.most < 0;
+    if (range.least > 0 || range.most < 0) check.flags |= ParamCheck::kExact;
     while (check.sure_bits > 0 && (range.most >> (check.sure_bits - 1)) == 0) --check.sure_bits;
     if (check.sure_bits < 63 && range.most + 1 != int64_t{1} << check.sure_bits) --check.sure_bits;
   }

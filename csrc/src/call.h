@@ -12,14 +12,13 @@ namespace kpk {
 
 constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
 
-// How an argument is checked in every call of one overload, in eight bytes: a launch reads them all.
+// How an argument is checked in every call of one overload, in four bytes: a launch reads them all.
 struct ParamCheck {
-  uint8_t sure_bits;  // of an integer: from 0 to 2^sure_bits - 1 all is well
-  uint8_t flags;      // KPK_PARAM_CONST where a pointer to const may be given
-  int8_t integer;     // all bits, or none
-  uint8_t exact;      // 1: nothing is sure
-  uint8_t low_bits;   // of a pointer: those that are 0 at an element's start
-  uint8_t reserved[3];
+  static constexpr uint8_t kExact = 128;  // of `flags`: nothing is sure
+  uint8_t sure_bits;                      // of an integer: from 0 to 2^sure_bits - 1 all is well
+  uint8_t flags;                          // KPK_PARAM_CONST where a pointer to const may be given, kExact
+  int8_t integer;                         // all bits, or none
+  uint8_t low_bits;                       // of a pointer: those that are 0 at an element's start
 };
 
 struct Call {

@@ -86,7 +86,8 @@ inline void prefetch(const DeviceState &device, uint32_t overload) {
   const Choices *choices = device.overloads[overload];
   const Function *function = device.last.load(std::memory_order_relaxed);
   line(choices, 0);
-  line(choices, 1);
+  line(choices, 1);  // the checks, and behind them the bounds
+  line(choices, 2);
   line(function, 0);
   line(function, 1);
   line(function + 1, 0);  // the stores
