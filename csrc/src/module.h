@@ -88,10 +88,11 @@ inline void prefetch(const DeviceState &device, uint32_t overload) {
   line(choices, 0);
   line(choices, 1);  // the checks, and behind them the bounds
   line(choices, 2);
+  line(device.device, 0);
+  if (function == nullptr) return;
   line(function, 0);
   line(function, 1);
   line(function + 1, 0);  // the stores
-  line(device.device, 0);
 }
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.
