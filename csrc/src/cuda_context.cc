@@ -28,24 +28,24 @@ void remember_context(uint64_t id, const Device *device) {
   g_contexts.count.store(count + 1, std::memory_order_release);
 }
 
+// The primary context of device 0, retained once, for all threads, for the life of the process.
+CUresult first_primary(void **out) {
+  static std::atomic<void *> primary{nullptr};
+  *out = primary.load(std::memory_order_acquire);
+  if (*out != nullptr) return kSuccess;
+  if (const CUresult code = g_api.primary_retain(out, 0)) return code;
+  if (primary.exchange(*out, std::memory_order_acq_rel) != nullptr) g_api.primary_release(0);
+  return kSuccess;
+}
+
 // A thread without a context gets one as the CUDA runtime would give it: the stream's, or the primary
 // context of device 0. It stays current.
 kpk_status adopt_context(void *stream, const char *kernel) {
-  static std::atomic<void *> primary{nullptr};  // retained once, for all threads, for the life of the process
-  void *context = primary.load(std::memory_order_acquire);
-  const bool default_stream = is_default_stream(stream);
-  if (default_stream && context == nullptr) {
-    if (const CUresult code = g_api.primary_retain(&context, 0)) {
-      return failed(kernel, "cuDevicePrimaryCtxRetain", code);
-    }
-    if (primary.exchange(context, std::memory_order_acq_rel) != nullptr) g_api.primary_release(0);
-  }
-  if (default_stream) {
-    // the context is at hand
-  } else if (const CUresult code = g_api.stream_get_ctx(stream, &context)) {
-    return failed(kernel, "cuStreamGetCtx", code);
-  }
-  const CUresult code = g_api.ctx_set_current(context);
+  void *context = nullptr;
+  const bool any = is_default_stream(stream);
+  CUresult code = any ? first_primary(&context) : g_api.stream_get_ctx(stream, &context);
+  if (code != kSuccess) return failed(kernel, any ? "cuDevicePrimaryCtxRetain" : "cuStreamGetCtx", code);
+  code = g_api.ctx_set_current(context);
   return code == kSuccess ? KPK_OK : failed(kernel, "cuCtxSetCurrent", code);
 }
 

@@ -119,8 +119,9 @@ extern "C" kpk_status kpk_use_dry_driver(const char *arch, int succeed) {
   if (arch != nullptr) {
     choice = {true, succeed != 0, *arch == '\0' ? nullptr : kpk::device_named(arch), nullptr};
     if (choice.device == nullptr && *arch != '\0') {
-      return kpk::fail(KPK_ERROR_NO_DEVICE, "dry driver: expected an arch such as sm_90 or gfx90a, got '%s'",
-                       arch);
+      return kpk::fail(KPK_ERROR_NO_DEVICE,
+                       "dry driver: expected one of at most %u archs such as sm_90 or gfx90a, got '%s'",
+                       kpk::kMaxArchs, arch);
     }
   }
   kpk::g_choice = choice;
