@@ -67,6 +67,7 @@ void open_driver() {
   library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
   library_function(library, "cuMemAllocAsync", &g_api.alloc_async);
   library_function(library, "cuMemFreeAsync", &g_api.free_async);
+  library_function(library, "cuOccupancyMaxActiveBlocksPerMultiprocessor", &g_api.occupancy_blocks);
   if (g_api.init(0) != kSuccess || g_api.driver_version(&g_version) != kSuccess) {
     g_why_not = "cuInit failed";
     return;

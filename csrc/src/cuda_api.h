@@ -64,6 +64,7 @@ struct alignas(64) Api {
 #undef KPK_FIELD
   CUresult (*alloc_async)(uint64_t *, size_t, void *);  // null before 11.2
   CUresult (*free_async)(uint64_t, void *);
+  CUresult (*occupancy_blocks)(int *, void *, int, size_t);
 };
 
 extern Api g_api;

@@ -59,6 +59,15 @@ struct Driver {
   kpk_status (*give_back)(void *stream, uint64_t address, const char *symbol);
   // A grid with a zero in it: nothing to launch.
   kpk_status (*skip)(const Device &device, const char *kernel);
+  // Sets such memory to 0, in the stream's order.
+  kpk_status (*zero)(void *stream, uint64_t address, size_t bytes, const char *symbol);
+  // Keeps so much ready for allocate() on the device; 0: gives it back.
+  kpk_status (*reserve)(const Device &device, size_t bytes);
+  // Blocks of a multiprocessor and clusters of the device that run at once.
+  kpk_status (*occupancy)(const Plan &plan, const char *symbol, int *blocks, int *clusters);
+  // Encodes a tensor that has been checked into the 128 bytes at `map`; null where no device has TMA.
+  kpk_status (*encode)(const kpk_tensor &tensor, const kpk_abi_tensordesc &wanted, const char *symbol,
+                       void *map);
 };
 
 // Opens libcuda or libamdhip64 on first use. Null if there is none, or no device of it; then `*why` says so.
@@ -74,6 +83,7 @@ enum class Dry : uint8_t { kUnknown, kNo, kYes };
 struct alignas(64) Switches {
   std::atomic<const Driver *> drivers[3];  // by vendor, KPK_VENDOR_ANY too: what find_driver() has found
   std::atomic<Dry> dry;
+  std::atomic<bool> watched;  // somebody wants to know of launches: see observe.h
 };
 extern Switches g_switches;
 

@@ -262,7 +262,12 @@ kpk_status give_back(void *stream, uint64_t address, const char *symbol) {
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-const Driver kHip = {"HIP", place_of, context_of, load, unload, launch, allocate, give_back, skip};
+kpk_status zero(void *, uint64_t, size_t, const char *) { return KPK_ERROR_UNSUPPORTED; }
+kpk_status reserve(const Device &, size_t) { return KPK_ERROR_UNSUPPORTED; }
+kpk_status occupancy(const Plan &, const char *, int *, int *) { return KPK_ERROR_UNSUPPORTED; }
+
+const Driver kHip = {"HIP",     place_of, context_of, load,    unload,    launch, allocate,
+                     give_back, skip,     zero,       reserve, occupancy, nullptr};
 
 }  // namespace
 

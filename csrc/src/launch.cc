@@ -9,7 +9,10 @@
 #include "expr.h"
 #include "message.h"
 #include "module.h"
+#include "observe.h"
+#include "scratch.h"
 #include "select.h"
+#include "tensor.h"
 
 namespace kpk {
 namespace {
@@ -42,27 +45,19 @@ namespace {
   return KPK_OK;
 }
 
-// With scratch memory, allocated and given back in the stream's order, so that graphs can capture it too.
-[[gnu::noinline]] kpk_status launch_with_scratch(const LaunchRequest &request, const Driver &driver) {
+// What an image asks for beyond a plain launch.
+[[gnu::noinline]] kpk_status launch_special(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.plan->image;
-  const char *symbol = text(image.symbol);
-  // Drivers align to 256 bytes at least.
-  const uint64_t align = image.global_scratch_align > 256 ? image.global_scratch_align : 1;
-  uint64_t bytes = image.global_scratch_bytes;
-  bool overflow = false;
-  for (const uint32_t blocks : request.grid)
-    overflow |= __builtin_mul_overflow(bytes, uint64_t{blocks}, &bytes);
-  if (overflow || __builtin_add_overflow(bytes, align - 1, &bytes)) {
-    return fail(KPK_ERROR_MEMORY, "%s: needs more scratch memory for this grid than there are addresses",
-                symbol);
+  if (image.tensordescs.count != 0) {
+    if (const kpk_status status = fill_tensors(request)) return status;
   }
-  uint64_t memory = 0;
-  if (const kpk_status status = driver.allocate(request.stream, bytes, symbol, &memory)) return status;
-  const uint64_t aligned = (memory + align - 1) / align * align;
-  std::memcpy(request.params + request.plan->scratch_offset, &aligned, sizeof aligned);
-  const kpk_status status = driver.launch(request);
-  const kpk_status given_back = driver.give_back(request.stream, memory, symbol);
-  return status == KPK_OK ? given_back : status;
+  if (image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0)
+    return launch_with_scratch(request);
+  return request.device->driver->launch(request);
+}
+
+kpk_status launch_filled(const LaunchRequest &request) {
+  return request.plan->special ? launch_special(request) : request.device->driver->launch(request);
 }
 
 kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const kpk_arg *args, uint32_t count,
@@ -105,8 +100,8 @@ kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const 
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
   fill_params(plan, args, request.params);
-  if (plan.special && plan.image->global_scratch_bytes != 0) return launch_with_scratch(request, *driver);
-  return driver->launch(request);
+  if (g_switches.watched.load(std::memory_order_relaxed)) return watch_launch(request, launch_filled);
+  return launch_filled(request);
 }
 
 [[gnu::cold]] kpk_status refuse_null(const char *call, const char *what) {
@@ -170,7 +165,7 @@ kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out)
   if (const kpk_status status = kpk::device_to_bind(state->view, device, &place)) return status;
   kpk::DeviceState *on = nullptr;
   if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  *out = {kernel, on, place.context, {place.device->vendor, place.device->ordinal}};
+  *out = {kernel, on, nullptr, place.context, {place.device->vendor, place.device->ordinal}};
   return KPK_OK;
 }
 

@@ -65,19 +65,18 @@ uint16_t bfloat_bits(float value) {
 }  // namespace
 
 const char *type_name(uint8_t type) {
-  const uint8_t element = type & static_cast<uint8_t>(~KPK_POINTER);
+  const auto element = static_cast<uint8_t>(type & ~(is_tensordesc(type) ? KPK_TENSORDESC : KPK_POINTER));
   if (element < sizeof kTypes / sizeof *kTypes) return kTypes[element].name;
   switch (element) {
     case KPK_STRING: return "string";
     case KPK_NONE: return "none";
     case KPK_DTYPE: return "dtype";
-    case KPK_TENSORDESC: return "tensordesc";
     default: return "?";
   }
 }
 
 int64_t element_bytes(uint8_t type) {
-  const uint8_t element = type & static_cast<uint8_t>(~KPK_POINTER);
+  const auto element = static_cast<uint8_t>(type & ~(is_tensordesc(type) ? KPK_TENSORDESC : KPK_POINTER));
   return element < sizeof kTypes / sizeof *kTypes ? kTypes[element].bytes : 0;
 }
 

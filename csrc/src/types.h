@@ -13,10 +13,11 @@ struct Range {
 };
 
 inline bool is_pointer(uint8_t type) { return (type & KPK_POINTER) != 0; }
+inline bool is_tensordesc(uint8_t type) { return (type & 0xc0) == KPK_TENSORDESC && type != KPK_VARIES; }
 inline bool is_integer(uint8_t type) { return type >= KPK_I1 && type <= KPK_U64; }
 inline bool is_float(uint8_t type) { return type >= KPK_FP16 && type <= KPK_FP8E4B15; }
 
-// "fp16", without a pointer's star; "?" for a code this runtime does not know.
+// "fp16", without a pointer's star or what else it is the element of; "?" for a code this runtime does not know.
 const char *type_name(uint8_t type);
 // Of one element, bytes; 0 where there is none.
 int64_t element_bytes(uint8_t type);

@@ -69,7 +69,8 @@ typedef struct kpk_abi_pack {
 
 /* ---- Types and values ------------------------------------------------------------------------- */
 
-/* An 8-bit type code: an element type, with KPK_POINTER set for a pointer to it. */
+/* An 8-bit type code: an element type, with KPK_POINTER set for a pointer to it, or KPK_TENSORDESC for a
+ * descriptor of a tensor of it. */
 enum {
   KPK_VOID = 0, /* with KPK_POINTER: a pointer whose element type nobody said */
   KPK_I1 = 1,
@@ -90,11 +91,12 @@ enum {
   KPK_FP8E4B8 = 16,
   KPK_FP8E5B16 = 17,
   KPK_FP8E4B15 = 18,
-  KPK_STRING = 32,     /* a selected constexpr given as text */
-  KPK_NONE = 33,       /* a selected constexpr given as None */
-  KPK_DTYPE = 34,      /* a selected constexpr that is itself a type: its value is a type code */
-  KPK_TENSORDESC = 35, /* a host tensor descriptor; its element type and box are in the image */
-  KPK_VARIES = 127,    /* kpk_abi_param.type: see kpk_abi_overload.types */
+  KPK_STRING = 32, /* a selected constexpr given as text */
+  KPK_NONE = 33,   /* a selected constexpr given as None */
+  KPK_DTYPE = 34,  /* a selected constexpr that is itself a type: its value is a type code */
+  KPK_TENSORDESC =
+      64, /* a host tensor descriptor of the element type in the low bits; its box is in the image */
+  KPK_VARIES = 127, /* kpk_abi_param.type: see kpk_abi_overload.types */
   KPK_POINTER = 128
 };
 
@@ -143,7 +145,7 @@ typedef struct kpk_abi_overload {
 } kpk_abi_overload;
 
 /* The byte that a type code contributes to a call signature: all integers are alike (they convert,
- * with a range check), and so are all floating scalars; pointers differ by element type. */
+ * with a range check), and so are all floating scalars; pointers and descriptors differ by element type. */
 #ifdef __cplusplus
 #define KPK_U8(value) static_cast<uint8_t>(value)
 #else

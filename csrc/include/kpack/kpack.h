@@ -70,6 +70,31 @@ typedef struct kpk_device {
   int32_t ordinal; /* the driver's */
 } kpk_device;
 
+enum {
+  KPK_TENSOR_NAN_PADDING = 1, /* what is read outside the tensor is NaN, not 0: floating types only */
+  KPK_TENSOR_ROUND_TF32 = 2   /* fp32 is rounded to tf32 as it is read */
+};
+
+/* A tensor in device memory, for a parameter that is a host tensor descriptor: its argument's type is
+ * KPK_TENSORDESC | element type, and its bits are the address of one of these, which is read during the call
+ * and not kept. Where the device has TMA it is encoded into a tensor map (CUDA Driver API, Tensor Map Object
+ * Management); elsewhere its parts are passed. Dimensions are outermost first, as in Triton. */
+typedef struct kpk_tensor {
+  uint64_t address;   /* of the first element; a multiple of 16 */
+  uint8_t rank;       /* 1 to 5 */
+  uint8_t flags;      /* KPK_TENSOR_... */
+  uint16_t reserved;  /* 0 */
+  uint32_t reserved2; /* 0 */
+  int64_t shape[5];   /* elements, each 1 or more */
+  int64_t strides[5]; /* elements; the last is 1, the others are multiples of 16 bytes */
+  /* Of a kernel that reads it in im2col mode (shape N, [D, H,] W, C): the corners of the box of pixels, by
+   * spatial dimension, and how many elements a step is (0: 1). */
+  int32_t lower_corner[3];
+  int32_t upper_corner[3];
+  uint32_t element_strides[5];
+  uint32_t reserved3; /* 0 */
+} kpk_tensor;
+
 /* ---- Launch ----------------------------------------------------------------------------------- */
 
 /* Launches `kernel` on `stream` with `count` arguments in call order (see kpk_abi_param): checks them,
@@ -86,6 +111,7 @@ KPK_API kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const
 typedef struct kpk_bound {
   const kpk_kernel *kernel;
   void *state;
+  const void *function; /* of a pinned handle, see kpk_bind_call */
   uint64_t context;
   kpk_device device;
 } kpk_bound;
@@ -93,8 +119,121 @@ KPK_API kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bou
 KPK_API kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
                                     uint32_t count, uint64_t signature);
 
+/* As kpk_bind, and pins the variant that this call would run, which is loaded now. Launches through the handle
+ * take no other variant: a call that this one may not run is KPK_ERROR_NO_VARIANT. After kpk_unload the handle
+ * is dead. The three below are for such handles. */
+KPK_API kpk_status kpk_bind_call(const kpk_kernel *kernel, kpk_device device, const kpk_arg *args,
+                                 uint32_t count, uint64_t signature, kpk_bound *out);
+
+/* What a pinned handle launches. Text is valid as long as the pack is in memory. */
+typedef struct kpk_function {
+  void *native;          /* CUfunction, hipFunction_t; null in a dry run */
+  const char *variant;   /* "fp16.BLOCK1024.w4.a16" */
+  const char *image;     /* "softmax.fp16.BLOCK1024.w4.a16.sm_90" */
+  const char *target;    /* "sm_90" */
+  uint32_t block[3];     /* threads */
+  uint32_t cluster[3];   /* CTAs */
+  uint32_t shared_bytes; /* dynamic, of a block */
+  uint32_t static_shared_bytes;
+  uint32_t registers; /* of a thread */
+  uint32_t spill_bytes;
+  uint32_t local_bytes;
+  uint32_t max_threads; /* of a block, as the image says; 0: not said */
+  uint32_t param_bytes; /* of the parameter block */
+  uint32_t flags;       /* KPK_IMAGE_COOPERATIVE, KPK_IMAGE_PDL, ... */
+} kpk_function;
+KPK_API kpk_status kpk_bound_function(const kpk_bound *bound, kpk_function *out);
+/* How many of its blocks a multiprocessor runs at once, and how many of its clusters the device (0 where it has
+ * none). Asks the driver. */
+KPK_API kpk_status kpk_bound_occupancy(const kpk_bound *bound, int *blocks, int *clusters);
+
+/* One launch as data, for what takes it instead of launching it: a kernel node of a graph and its update
+ * (CUDA_KERNEL_NODE_PARAMS, hipKernelNodeParams; `extra` there is {1, params, 2, &param_bytes, end}). */
+typedef struct kpk_node {
+  void *function; /* CUfunction, hipFunction_t */
+  uint32_t grid[3];
+  uint32_t block[3];
+  uint32_t shared_bytes;
+  uint32_t reserved;
+  void *params; /* as given */
+  size_t param_bytes;
+} kpk_node;
+/* Checks the arguments as a launch does and fills `params` (`bytes` of it, kpk_function.param_bytes at least,
+ * aligned to 128). KPK_ERROR_UNSUPPORTED for an image that needs scratch memory, which lives in a stream;
+ * KPK_ERROR_GRID for an empty grid, which no node can have. */
+KPK_API kpk_status kpk_bound_node(const kpk_bound *bound, const kpk_arg *args, uint32_t count,
+                                  uint64_t signature, void *params, size_t bytes, kpk_node *out);
+
 /* Signature of a call: see KPK_SIGNATURE_SEED. */
 KPK_API uint64_t kpk_signature(const kpk_arg *args, uint32_t count);
+
+/* ---- Before a launch --------------------------------------------------------------------------- */
+
+/* Which variant and image would run this call on the device, and why each other one would not, in lines of
+ * text: at most `bytes` with the NUL; returns the length it has or would have. Loads nothing. */
+KPK_API size_t kpk_explain(const kpk_kernel *kernel, kpk_device device, const kpk_arg *args, uint32_t count,
+                           char *text, size_t bytes);
+/* 1 if some variant may run this call on the device, else 0. Builds no message, loads nothing. */
+KPK_API int kpk_supports(const kpk_kernel *kernel, kpk_device device, const kpk_arg *args, uint32_t count,
+                         uint64_t signature);
+/* Loads now what a first launch would: the image of each variant whose name ("fp16.BLOCK1024.w4.a16") matches
+ * the shell pattern (null: all), in the context that kpk_bind would choose. `loaded` (or null) is how many there
+ * are. What was loaded before an error stays. */
+KPK_API kpk_status kpk_preload(const kpk_kernel *kernel, kpk_device device, const char *pattern,
+                               uint32_t *loaded);
+/* The same for all kernels of a pack; the pattern is matched with "softmax.fp16.BLOCK1024.w4.a16". Kernels that
+ * have no image for the device are passed over. */
+KPK_API kpk_status kpk_preload_pack(const kpk_pack *pack, kpk_device device, const char *pattern,
+                                    uint32_t *loaded);
+
+/* Called by a launch for which the kernel has no image that the device and its driver take, instead of failing
+ * with KPK_ERROR_NO_IMAGE: what it returns is what the launch returns. Null: none. Not while other threads
+ * launch. */
+typedef kpk_status (*kpk_fallback)(void *user, const kpk_kernel *kernel, kpk_device device, kpk_stream stream,
+                                   const kpk_arg *args, uint32_t count);
+KPK_API void kpk_set_fallback(kpk_fallback fallback, void *user);
+
+/* ---- Scratch memory ----------------------------------------------------------------------------- */
+
+/* Some images work in device memory that exists for one launch: size x blocks of the grid. Without a hook it is
+ * allocated and freed in the stream's order (cuMemAllocAsync), so that it can be captured, too. */
+enum { KPK_SCRATCH_GLOBAL = 0, KPK_SCRATCH_PROFILE = 1 };
+typedef struct kpk_scratch_hook {
+  void *user;
+  /* Memory for what is launched on `stream` from now until `release`: its address, a multiple of `align`, or 0
+   * if there is none (the launch is KPK_ERROR_MEMORY). Of KPK_SCRATCH_PROFILE it must be zeroed. */
+  uint64_t (*allocate)(void *user, kpk_device device, kpk_stream stream, uint64_t bytes, uint64_t align);
+  /* After the launch was made, or failed; it may not have run yet. */
+  void (*release)(void *user, kpk_device device, kpk_stream stream, uint64_t address, uint64_t bytes);
+} kpk_scratch_hook;
+/* From now on scratch memory of this kind comes from `hook` (copied; null: from the driver). Not while other
+ * threads launch. */
+KPK_API kpk_status kpk_set_scratch(uint32_t kind, const kpk_scratch_hook *hook);
+/* Keeps `bytes` ready on the device for scratch memory, in a pool of its own that gives nothing back to the
+ * driver, so that a launch with scratch waits for no allocation. 0: gives the pool back. */
+KPK_API kpk_status kpk_reserve_scratch(kpk_device device, uint64_t bytes);
+
+/* ---- Watching ----------------------------------------------------------------------------------- */
+
+enum { KPK_EVENT_LOAD = 1, KPK_EVENT_LAUNCH = 2, KPK_EVENT_UNLOAD = 3 };
+typedef struct kpk_event {
+  uint32_t size; /* sizeof(kpk_event): it may grow */
+  uint32_t kind; /* KPK_EVENT_... */
+  kpk_status status;
+  uint32_t grid[3]; /* of a launch */
+  const kpk_kernel *kernel;
+  const char *variant; /* "fp16.BLOCK1024.w4.a16" */
+  const char *target;  /* "sm_90" */
+  const char *image;   /* "softmax.fp16.BLOCK1024.w4.a16.sm_90" */
+  kpk_device device;
+  kpk_stream stream;         /* of a launch */
+  uint64_t begin_ns, end_ns; /* of the driver's work, on CLOCK_MONOTONIC */
+} kpk_event;
+/* Called after each load, launch and unload, in the thread that made it; it may call kpack. Null: none, which
+ * costs a launch nothing. Not while other threads launch. NVTX ranges (for Nsight, where a tool is attached) and
+ * lines on stderr (KPACK_LOG=info: loads; KPACK_LOG=debug: launches, too) are made in the same place. */
+typedef void (*kpk_observer)(void *user, const kpk_event *event);
+KPK_API void kpk_set_observer(kpk_observer observer, void *user);
 
 /* ---- Devices ---------------------------------------------------------------------------------- */
 
@@ -128,10 +267,12 @@ KPK_API const char *kpk_kernel_name(const kpk_kernel *kernel);
 KPK_API size_t kpk_kernel_prototype(const kpk_kernel *kernel, char *text, size_t bytes);
 
 /* Unloads all that the runtime loaded for this kernel, on all devices; the next launch loads again. No launch
- * of it may be under way. A shared object that holds a pack is unloaded so, kernel by kernel, before its
- * dlclose: the drivers keep pointers into it. KPK_ERROR_DRIVER if a driver refused; what could be unloaded
- * is. */
+ * of it may be under way. KPK_ERROR_DRIVER if a driver refused; what could be unloaded is.
+ * Drivers keep pointers into images. So the first load of a kernel pins the shared object that contains it:
+ * dlclose leaves it mapped until its kernels are unloaded. */
 KPK_API kpk_status kpk_unload(const kpk_kernel *kernel);
+/* The same for all kernels of a pack: what a plugin calls before its dlclose. */
+KPK_API kpk_status kpk_unload_pack(const kpk_pack *pack);
 
 /* The records of all packs in the executable or shared object that holds this call; both null if it has
  * none. They are inline, weak and hidden because a linker gives each output file its own bounds. */

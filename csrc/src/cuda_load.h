@@ -1,0 +1,11 @@
+// Images into libcuda and out of it.
+#pragma once
+
+#include "driver.h"
+
+namespace kpk::cuda {
+
+kpk_status load(const LoadRequest &request, Loaded *out);
+kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bool last);
+
+}  // namespace kpk::cuda
