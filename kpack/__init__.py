@@ -21,7 +21,7 @@ from kpack.spec import Arg, DType, Kernel
 from kpack.target import Target
 
 if TYPE_CHECKING:
-    from kpack.runtime import load, use_dry_driver
+    from kpack.runtime import TensorDescriptor, load, use_dry_driver
 
 __all__ = [
     "Arg",
@@ -37,6 +37,7 @@ __all__ = [
     "SpecError",
     "Target",
     "TargetError",
+    "TensorDescriptor",
     "__version__",
     "build",
     "cdiv",
@@ -51,7 +52,7 @@ __version__ = VERSION
 
 def __getattr__(name: str) -> Any:
     # The runtime is a compiled module: archives can be built where it is not.
-    if name in ("load", "use_dry_driver"):
+    if name in ("TensorDescriptor", "load", "use_dry_driver"):
         from kpack import runtime
 
         return getattr(runtime, name)

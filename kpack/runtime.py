@@ -9,10 +9,12 @@ live until the kernel has run, as in C++.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from kpack.errors import FormatError, KpackError, LaunchError
 from kpack.objfile.elf import read_elf
@@ -25,7 +27,17 @@ except ImportError as error:
         "(Debian: python3-dev) and then kpack again"
     ) from error
 
-__all__ = ["Launch", "LoadedKernel", "LoadedPack", "load", "use_dry_driver"]
+__all__ = [
+    "Launch",
+    "LoadedKernel",
+    "LoadedPack",
+    "Pointer",
+    "TensorDescriptor",
+    "device_count",
+    "load",
+    "reserve_scratch",
+    "use_dry_driver",
+]
 
 _ENTRY = "kpk_entry_"
 
@@ -41,14 +53,68 @@ class Launch:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A device pointer without a tensor: element type by kpack's spelling ("fp16"), address, and whether the
+    kernel may only read through it."""
+
+    dtype: str
+    address: int
+    read_only: bool = False
+
+    @property
+    def __kpack_pointer__(self) -> tuple[str, int, bool]:
+        return self.dtype, self.address, self.read_only
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDescriptor:
+    """A tensor for a parameter that is a host tensor descriptor: what a call passes in its place. The block comes
+    with the kernel.
+
+    `base` says where the tensor begins and its element type. Without a shape it is all of `base`, with the strides
+    that its `stride()` says; a shape without strides is contiguous. Strides are elements. What is read outside the
+    tensor is 0, or NaN with `padding="nan"`. Triton's own TensorDescriptor does as well.
+    """
+
+    base: Any
+    shape: Sequence[int] | None = None
+    strides: Sequence[int] | None = None
+    padding: Literal["zero", "nan"] = "zero"
+    round_f32_to_tf32: bool = False
+
+    def __post_init__(self) -> None:
+        strides = self.strides
+        if strides is None:
+            strides = _strides(self.base) if self.shape is None else _contiguous(self.shape)
+        shape = self.base.shape if self.shape is None else self.shape
+        object.__setattr__(self, "shape", tuple(shape))
+        object.__setattr__(self, "strides", tuple(strides))
+
+
+def _strides(base: Any) -> Sequence[int]:
+    if not hasattr(base, "stride"):
+        raise LaunchError(
+            f"TensorDescriptor: expected strides, in elements, for a {type(base).__name__} does not say its own",
+            _runtime.ERROR_ARGUMENT,
+        )
+    strides: Sequence[int] = base.stride()
+    return strides
+
+
+def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
 class LoadedKernel:
     """A kernel of a loaded pack. Calling it launches it; `prototype` says what it takes."""
 
-    __slots__ = ("_kernel", "name", "prototype")
+    __slots__ = ("_kernel", "name", "parameters", "prototype")
 
     def __init__(self, kernel: _runtime.Kernel) -> None:
         self._kernel = kernel
         self.name = kernel.name
+        self.parameters = tuple(kernel.parameters)
         self.prototype = kernel.prototype
 
     def __call__(self, *args: object, stream: object = None) -> Launch | None:
@@ -68,6 +134,26 @@ class LoadedKernel:
         _check(status)
         return None
 
+    def explain(self, *args: object, device: object = None, arch: str | None = None) -> str:
+        """Which variant and image this call would run on `device`, and why each other one would not, in lines of
+        text. Loads nothing.
+
+        `device`: a driver's number (CUDA's where CUDA has devices, else HIP's), "cuda:1", "hip:0", a torch.device,
+        or None for the first. `arch`: of a device that need not be there, "sm_90" ("": the first target that the
+        kernel has), for which memory may be the host's. Raises LaunchError for a value that no call takes.
+        """
+        try:
+            return self._kernel.explain(args, _device(device), arch)
+        except _runtime.Error as error:
+            raise LaunchError(str(error), _runtime.ERROR_ARGUMENT) from error
+
+    def supports(self, *args: object, device: object = None, arch: str | None = None) -> bool:
+        """Whether this call would run. Everything else is as for `explain`, but no text is made."""
+        try:
+            return self._kernel.supports(args, _device(device), arch)
+        except _runtime.Error as error:
+            raise LaunchError(str(error), _runtime.ERROR_ARGUMENT) from error
+
     def __repr__(self) -> str:
         return f"<kernel {self.prototype}>"
 
@@ -75,12 +161,23 @@ class LoadedKernel:
 class LoadedPack(Mapping[str, LoadedKernel]):
     """The kernels of a pack by name, in the order of their names. Never unloaded: they may still run."""
 
-    __slots__ = ("_kernels", "name", "path")
+    __slots__ = ("_kernels", "_library", "name", "path")
 
-    def __init__(self, path: Path, name: str, kernels: Mapping[str, LoadedKernel]) -> None:
+    def __init__(
+        self, path: Path, name: str, kernels: Mapping[str, LoadedKernel], library: _runtime.Library
+    ) -> None:
         self.path = path
         self.name = name
         self._kernels = kernels
+        self._library = library
+
+    def preload(self, pattern: str | None = None, device: object = None) -> int:
+        """Load now what first launches on `device` would, so that they wait for nothing and can be captured: the
+        variants whose names match the shell pattern ("softmax.fp16.*"; None: all). Returns how many are loaded.
+        """
+        status, loaded = self._library.preload(_ENTRY + self.name, pattern, _device(device))
+        _check(status)
+        return loaded
 
     def __getitem__(self, name: str) -> LoadedKernel:
         try:
@@ -115,7 +212,12 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> LoadedPack:
             kernels = library.kernels(_ENTRY + pack) or []
     except _runtime.Error as error:
         raise FormatError(str(error)) from error
-    return LoadedPack(file, pack, {kernel.name: LoadedKernel(kernel) for kernel in kernels})
+    return LoadedPack(file, pack, {kernel.name: LoadedKernel(kernel) for kernel in kernels}, library)
+
+
+def device_count() -> int:
+    """How many GPUs the drivers of this machine have, CUDA's and HIP's together."""
+    return _runtime.device_count()
 
 
 def use_dry_driver(arch: str | None, *, succeed: bool = False) -> None:
@@ -125,6 +227,31 @@ def use_dry_driver(arch: str | None, *, succeed: bool = False) -> None:
     memory of the host, too. Raises LaunchError for an arch that there is not; not while another thread launches.
     """
     _check(_runtime.use_dry_driver(arch, succeed))
+
+
+def reserve_scratch(bytes: int, device: int = 0) -> None:
+    """Keep `bytes` ready on the device for kernels that need memory while they run (descriptors made on the
+    device, profiling), so that no launch waits for an allocation. 0 gives them back.
+
+    `device` is the driver's number: CUDA's where CUDA has devices, else HIP's. Raises LaunchError.
+    """
+    if not 0 <= bytes < 1 << 64:
+        raise LaunchError(
+            f"reserve_scratch: expected 0 to 2**64 - 1 bytes, got {bytes}", _runtime.ERROR_ARGUMENT
+        )
+    _check(_runtime.reserve_scratch(bytes, device))
+
+
+def _device(given: object) -> tuple[str, int]:
+    """Vendor ("": whichever has devices) and ordinal."""
+    if given is None:
+        return "", 0
+    vendor, _, number = ("", ":", str(given)) if isinstance(given, int) else str(given).partition(":")
+    if vendor not in ("", "cuda", "hip") or not (number or "0").isdecimal():
+        raise LaunchError(
+            f"device: expected a number, 'cuda:0', 'hip:0' or None, got {given!r}", _runtime.ERROR_ARGUMENT
+        )
+    return vendor, int(number or "0")
 
 
 def _only_pack(file: Path, wanted: str | None) -> str:

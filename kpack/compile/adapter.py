@@ -11,8 +11,9 @@ import hashlib
 import importlib
 import inspect
 import os
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from triton.compiler import ASTSource, CompilationError, make_backend
 from triton.runtime.jit import JITFunction
 
 from kpack.errors import KpackError, SpecError
-from kpack.image import Compiled, Image, read_image
+from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
 from kpack.spec import DEFAULT_NUM_WARPS, DType, Plan, Value, Variant, dtype_name
 from kpack.target import Target, nearest
@@ -52,6 +53,8 @@ _SHARED_BYTES = {
 }
 _LDS_BYTES = 64 * _KIB
 
+_TMA_BYTES = 16  # what a row of a tensor map's box is a multiple of
+
 
 class Misfit(KpackError):
     """A variant that compiles to something no device of the target can run."""
@@ -67,16 +70,25 @@ class Release:
     hidden: tuple[int, ...]
     cluster_dims: bool
     """clusters are metadata.cluster_dims; else num_ctas, along x"""
+    desc_flags: tuple[int, ...]
+    """of a tensor descriptor that is passed in parts: the flags between its strides and the shape's repetition"""
+    ptxas_by_arch: bool = True
+    """there are two of ptxas, and asking for the version takes an architecture"""
+    own_linker: bool = True
+    """AMD code is linked within Triton; else by an ld.lld, found by TRITON_HIP_LLD_PATH or where ROCm has it"""
 
 
 _SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
+_DESC_FLAGS = (abi.SLOT_DESC_NAN_PADDING, abi.SLOT_DESC_ROUND_TF32)
 _RELEASES: dict[tuple[int, int], Release] = {
-    (3, 4): Release(hidden=_SCRATCH[:1], cluster_dims=True),
-    (3, 5): Release(hidden=_SCRATCH, cluster_dims=True),
-    (3, 6): Release(hidden=_SCRATCH, cluster_dims=False),
-    (3, 7): Release(hidden=_SCRATCH, cluster_dims=False),
-    (3, 8): Release(hidden=_SCRATCH, cluster_dims=False),
-    (3, 9): Release(hidden=_SCRATCH, cluster_dims=False),
+    (3, 4): Release(
+        hidden=_SCRATCH[:1], cluster_dims=True, desc_flags=(), ptxas_by_arch=False, own_linker=False
+    ),
+    (3, 5): Release(hidden=_SCRATCH, cluster_dims=True, desc_flags=_DESC_FLAGS[:1], ptxas_by_arch=False),
+    (3, 6): Release(hidden=_SCRATCH, cluster_dims=False, desc_flags=_DESC_FLAGS[:1]),
+    (3, 7): Release(hidden=_SCRATCH, cluster_dims=False, desc_flags=_DESC_FLAGS),
+    (3, 8): Release(hidden=_SCRATCH, cluster_dims=False, desc_flags=_DESC_FLAGS),
+    (3, 9): Release(hidden=_SCRATCH, cluster_dims=False, desc_flags=_DESC_FLAGS),
 }
 
 
@@ -99,7 +111,13 @@ def _release() -> Release:
 
 # What the environment may say: where things are, not what code comes out. The tools among them are recorded.
 _KEPT = frozenset(
-    ("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH", "TRITON_HOME", "TRITON_AMD_CODEGEN_PATH")
+    (
+        "TRITON_PTXAS_PATH",
+        "TRITON_PTXAS_BLACKWELL_PATH",
+        "TRITON_HOME",
+        "TRITON_AMD_CODEGEN_PATH",
+        "TRITON_HIP_LLD_PATH",
+    )
 )
 _PREFIXES = ("TRITON_", "AMDGCN_", "MLIR_", "LLVM_", "NVPTX_")
 _OTHERS = ("ALLOW_LHS_TMEM_LAYOUT_CONVERSION", "USE_IR_LOC", "PTXAS_OPTIONS")
@@ -209,12 +227,19 @@ def _tool_version(target: Target) -> str:
     """The version of what turns the last text into machine code."""
     if target.vendor == abi.VENDOR_CUDA:
         compiler = importlib.import_module("triton.backends.nvidia.compiler")
-        text = str(compiler.get_ptxas_version(target.arch))
+        ptxas_version = compiler.get_ptxas_version
+        text = str(ptxas_version(target.arch) if _release().ptxas_by_arch else ptxas_version())
         release = [line for line in text.splitlines() if "release" in line]
         return (release or text.splitlines() or [""])[-1].strip()
     compiler = importlib.import_module("triton.backends.amd.compiler")
     revision = getattr(compiler, "get_amd_codegen_revision", None)
-    return f"LLVM of triton {triton.__version__}" if revision is None else str(revision())
+    if revision is not None:
+        return str(revision())
+    llvm = f"LLVM of triton {triton.__version__}"
+    if _release().own_linker:
+        return llvm
+    linker = compiler.HIPBackend.path_to_rocm_lld()
+    return f"{llvm}, {subprocess.check_output([linker, '--version'], text=True).strip()}"
 
 
 # ---- compiling
@@ -283,6 +308,7 @@ def _compiled(plan: Plan, variant: Variant, target: Target, result: Any) -> Comp
     cluster = tuple(metadata.cluster_dims) if release.cluster_dims else (metadata.num_ctas, 1, 1)
     folded = variant.equal_1 | variant.null
     types = plan.overloads[variant.overload].types
+    tensordescs, are_maps = _tensordescs(variant, target, types, metadata)
     return Compiled(
         target=target,
         entry=variant.entry,
@@ -291,9 +317,11 @@ def _compiled(plan: Plan, variant: Variant, target: Target, result: Any) -> Comp
             (index, types[index]) for index in range(len(variant.arguments)) if index not in folded
         ),
         hidden=release.hidden,
+        tensordescs=tensordescs,
+        parts=None if are_maps else release.desc_flags,
         # Warp specialisation adds warps: the requested number is not the launched one.
         num_warps=metadata.num_warps,
-        warp_size=metadata.warp_size,
+        warp_size=getattr(metadata, "warp_size", target.warp_size),  # 3.4 says it for AMD only
         shared_bytes=metadata.shared,
         cluster=(cluster[0], cluster[1], cluster[2]),
         global_scratch_bytes=getattr(metadata, "global_scratch_size", 0),  # not on AMD before 3.7
@@ -302,6 +330,65 @@ def _compiled(plan: Plan, variant: Variant, target: Target, result: Any) -> Comp
         profile_scratch_align=getattr(metadata, "profile_scratch_align", 1),
         flags=_flags(target, metadata, cluster),
         convention=100 * _version()[0] + _version()[1],
+    )
+
+
+# ---- host tensor descriptors
+
+
+def _tensordescs(
+    variant: Variant, target: Target, types: Sequence[int], metadata: Any
+) -> tuple[tuple[Tensordesc, ...], bool]:
+    """The variant's descriptors, and whether each is passed as a map: Triton has an entry a descriptor then."""
+    declared = tuple(
+        _declared(index, types[index], text)
+        for index, (_, text) in enumerate(variant.arguments)
+        if abi.is_tensordesc(types[index])
+    )
+    meta = getattr(metadata, "tensordesc_meta", None) or ()
+    if not meta:
+        return declared, False
+    if len(meta) != len(declared):
+        raise Misfit(f"host tensor descriptors: expected {len(declared)} by the signature, got {len(meta)}")
+    if target.kind != abi.IMAGE_CUBIN:
+        raise Misfit(
+            "host tensor descriptors: expected a target that takes their parts or CUDA's tensor maps, "
+            f"got {target.name}, which takes TDM descriptors; pass pointers"
+        )
+    return tuple(
+        _decided(descriptor, facts, variant.arguments[descriptor.param][0])
+        for descriptor, facts in zip(declared, meta, strict=True)
+    ), True
+
+
+def _declared(param: int, type_: int, text: str) -> Tensordesc:
+    """By the signature: "tensordesc<fp16[64,64]>"."""
+    element = type_ & ~abi.TENSORDESC
+    box = tuple(int(size) for size in text[text.index("[") + 1 : text.index("]")].split(","))
+    return Tensordesc(param, len(box), element, abi.ELEMENT_BYTES[element], box)
+
+
+def _decided(declared: Tensordesc, facts: Mapping[str, Any], name: str) -> Tensordesc:
+    """By the compiler, which may make the box smaller."""
+    box, size = tuple(facts["block_size"]), facts["elem_size"]
+    if size != declared.element_bytes:
+        raise Misfit(
+            f"argument {name!r}: expected elements of {declared.element_bytes} bytes, got {size} by the compiler"
+        )
+    if box[-1] * size % _TMA_BYTES:
+        raise Misfit(
+            f"argument {name!r}: expected a multiple of {_TMA_BYTES} bytes along the last dimension of the block, "
+            f"got {box[-1]} elements of {size}; TMA moves no less"
+        )
+    flags = {
+        abi.DESC_FP4_PADDED: facts["fp4_padded"],
+        abi.DESC_IM2COL: facts.get("is_im2col", False),  # from 3.7 on
+    }
+    return replace(
+        declared,
+        box=box,
+        swizzle=facts["swizzle"],
+        flags=sum(flag for flag, is_set in flags.items() if is_set),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kpack.image.image import Compiled, Image, Slot
+from kpack.image.image import Compiled, Image, Slot, Tensordesc
 from kpack.image.read import read_image
 
-__all__ = ["Compiled", "Image", "Slot", "read_image"]
+__all__ = ["Compiled", "Image", "Slot", "Tensordesc", "read_image"]

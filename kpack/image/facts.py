@@ -25,10 +25,10 @@ class Facts:
     elf_flags: int = 0
 
 
-def natural(values: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Offset and size of values in a row, given the size and alignment of each."""
-    end = 0
+def natural(values: Iterable[tuple[int, int]], start: int = 0) -> Iterator[tuple[int, int]]:
+    """Offset and size of values in a row, given the size and alignment of each. `start`: the address of offset 0."""
+    end = start
     for size, align in values:
         offset = -(-end // align) * align
-        yield offset, size
+        yield offset - start, size
         end = offset + size

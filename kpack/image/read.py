@@ -5,26 +5,28 @@ A launcher that passes one argument too few reads, or lets the GPU read, memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kpack.errors import FormatError
 from kpack.image.cubin import read_cubin
 from kpack.image.facts import Facts, natural
 from kpack.image.hsaco import read_hsaco
-from kpack.image.image import Compiled, Image, Slot
+from kpack.image.image import Compiled, Image, Slot, Tensordesc
 from kpack.image.ptx import read_ptx
 from kpack.objfile import abi
 
 __all__ = ["read_image"]
 
 POINTER_BYTES = 8
+MAP_BYTES = 128  # of a CUtensorMap
+MAP_ALIGN = 64
 
 
 def read_image(compiled: Compiled) -> Image:
     """The image of what was compiled. Raises FormatError where code and compiler do not say the same."""
     readers = {abi.IMAGE_CUBIN: read_cubin, abi.IMAGE_PTX: read_ptx, abi.IMAGE_HSACO: read_hsaco}
     facts = readers[compiled.target.kind](compiled.code, compiled.entry)
-    layout = _layout(compiled)
+    layout = _layout(compiled, facts)
     _cross_check(compiled, facts, layout)
     return Image(
         target=compiled.target,
@@ -50,22 +52,65 @@ def read_image(compiled: Compiled) -> Image:
         least_driver=facts.least_driver,
         ptx_version=facts.ptx_version,
         elf_flags=facts.elf_flags,
+        tensordescs=compiled.tensordescs,
     )
 
 
-def _layout(compiled: Compiled) -> tuple[Slot, ...]:
+Value = tuple[int, int, int, int]  # source, type code, index, part
+
+
+def _layout(compiled: Compiled, facts: Facts) -> tuple[Slot, ...]:
     """The slots as C would lay them out: arguments in order, then the hidden pointers."""
     values = [
-        *((abi.SLOT_ARGUMENT, code, index) for index, code in compiled.arguments),
-        *((source, abi.POINTER | abi.VOID, 0) for source in compiled.hidden),
+        *_arguments(compiled),
+        *((source, abi.POINTER | abi.VOID, 0, 0) for source in compiled.hidden),
     ]
-    sizes = [POINTER_BYTES if code & abi.POINTER else abi.ELEMENT_BYTES[code] for _, code, _ in values]
+    sizes = [_size_and_align(source, code) for source, code, _, _ in values]
     return tuple(
-        Slot(source, code, index, offset, size)
-        for (source, code, index), (offset, size) in zip(
-            values, natural((size, size) for size in sizes), strict=True
+        Slot(source, code, index, offset, size, part)
+        for (source, code, index, part), (offset, size) in zip(
+            values, natural(sizes, _start(values, facts)), strict=True
         )
     )
+
+
+def _arguments(compiled: Compiled) -> Iterator[Value]:
+    descriptors = {descriptor.param: descriptor for descriptor in compiled.tensordescs}
+    for index, code in compiled.arguments:
+        if index in descriptors:
+            yield from _descriptor(descriptors[index], compiled.parts)
+        else:
+            yield abi.SLOT_ARGUMENT, code, index, 0
+
+
+def _descriptor(descriptor: Tensordesc, parts: Iterable[int] | None) -> Iterator[Value]:
+    """The map, or what it would be made of; and in any case the shape and strides as the kernel sees them."""
+    index, element, dimensions = descriptor.param, descriptor.type, range(descriptor.rank)
+    if parts is None:
+        yield abi.SLOT_DESC_MAP, abi.TENSORDESC | element, index, 0
+    else:
+        yield abi.SLOT_DESC_BASE, abi.POINTER | element, index, 0
+        yield from ((abi.SLOT_DESC_SHAPE, abi.I64, index, part) for part in dimensions)
+        yield from ((abi.SLOT_DESC_STRIDE, abi.I64, index, part) for part in dimensions)
+        yield from ((source, abi.I1, index, 0) for source in parts)
+    yield from ((abi.SLOT_DESC_SHAPE, abi.I32, index, part) for part in dimensions)
+    yield from ((abi.SLOT_DESC_STRIDE, abi.I64, index, part) for part in dimensions)
+
+
+def _size_and_align(source: int, code: int) -> tuple[int, int]:
+    if source == abi.SLOT_DESC_MAP:
+        return MAP_BYTES, MAP_ALIGN
+    size = POINTER_BYTES if code & abi.POINTER else abi.ELEMENT_BYTES[code]
+    return size, size
+
+
+def _start(values: Sequence[Value], facts: Facts) -> int:
+    """Where offset 0 lies, modulo the alignment of a map: sm_90 has its parameters at 0x210 of the constant bank,
+    and a map is aligned there. By the code's word for the first map; all else must follow from it."""
+    first = next((at for at, value in enumerate(values) if value[0] == abi.SLOT_DESC_MAP), None)
+    if first is None or first >= len(facts.params):
+        return 0
+    return -facts.params[first][0] % MAP_ALIGN
 
 
 def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> None:

@@ -22,7 +22,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 ABI_MAJOR = 1
-ABI_MINOR = 0
+ABI_MINOR = 1
+NAME_SEED = 0xCBF29CE484222325
+NAME_PRIME = 0x9E3779B97F4A7C15
 
 # ---- types and values
 VOID = 0
@@ -150,9 +152,24 @@ def type_class(code: int) -> int:
     return code
 
 
+def is_tensordesc(code: int) -> bool:
+    """Whether a type code is a host tensor descriptor's; its element type is the rest of the bits."""
+    return code & (POINTER | TENSORDESC) == TENSORDESC and code != VARIES
+
+
 def signature(types: Iterable[int]) -> int:
     """The call signature of these type codes: what `kpk_abi_overload.signature` holds."""
     return fnv1a(bytes(type_class(code) for code in types))
+
+
+def name_hash(name: str) -> int:
+    """Of a kernel's name, for `kpk_abi_pack.names`."""
+    data, value = name.encode(), NAME_SEED
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+    for word in (*words, len(data)):
+        value = (value ^ word) * NAME_PRIME & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 32
+    return value
 
 
 def fnv1a(data: bytes) -> int:
@@ -284,9 +301,11 @@ def _struct(name: str, fields: str) -> Struct:
 TABLE = _struct("kpk_table", "data ref, count u32, stride u32")
 RECORD = _struct("kpk_abi_record", "pack ref, major u32, flags u32")
 ENTRY = _struct("kpk_abi_entry", "name ref, kernel ref")
+NAME = _struct("kpk_abi_name", "hash u32, entry u32")
 PACK = _struct(
     "kpk_abi_pack",
-    "size u32, major u16, minor u16, must_understand u32, flags u32, hash u64, name ref, kernels table",
+    "size u32, major u16, minor u16, must_understand u32, flags u32, hash u64, name ref, kernels table, "
+    "names table",
 )
 VALUE = _struct("kpk_value", "type u32, reserved u32, bits i64")
 PARAM = _struct(
@@ -338,6 +357,7 @@ STRUCTS: tuple[Struct, ...] = (
     TABLE,
     RECORD,
     ENTRY,
+    NAME,
     PACK,
     VALUE,
     PARAM,

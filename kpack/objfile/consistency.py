@@ -12,6 +12,13 @@ from kpack.objfile.record import Object, Place, Record
 __all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol"]
 
 
+# Slots that hold a parameter, or a part of one.
+_OF_PARAMETERS = {
+    abi.SLOT_ARGUMENT, abi.SLOT_DESC_MAP, abi.SLOT_DESC_BASE, abi.SLOT_DESC_SHAPE, abi.SLOT_DESC_STRIDE,
+    abi.SLOT_DESC_NAN_PADDING, abi.SLOT_DESC_ROUND_TF32,
+}  # fmt: skip
+
+
 def check_ranges(kernel: KernelListing) -> None:
     for what, index, count in _indices(kernel):
         if not 0 <= index < count:
@@ -29,8 +36,12 @@ def _indices(kernel: KernelListing) -> Iterator[tuple[str, int, int]]:
     for image in kernel.images:
         yield f"target of {image.symbol}", image.target, len(kernel.targets)
         for slot in image.layout:
-            if slot.source == abi.SLOT_ARGUMENT:
+            if slot.source in _OF_PARAMETERS:
                 yield f"argument of {image.symbol}", slot.index, len(kernel.params)
+        for descriptor in image.tensordescs:
+            what = f"tensor descriptor of {image.symbol}"
+            yield what, descriptor.param, len(kernel.params)
+            yield f"last dimension of a {what}", descriptor.rank - 1, len(descriptor.box)
     for hole in kernel.holes:
         yield f"target of hole {hole.name}", hole.target, len(kernel.targets)
         if hole.variant is not None:

@@ -24,17 +24,19 @@ from kpack.objfile.listing import (
     TensordescListing,
     VariantListing,
 )
-from kpack.objfile.record import Object, Place, Record, expect_version
+from kpack.objfile.record import Object, Place, Record
 
 __all__ = ["read_kernel"]
+
+_BYTES_1_0 = 208  # of a kpk_abi_kernel of ABI 1.0
 
 
 def read_kernel(found: Object) -> KernelListing:
     symbols = found.kernel_symbols()
     if len(symbols) != 1:
         raise FormatError(f"expected one kernel, got {', '.join(symbol.name for symbol in symbols)}")
-    kernel = found.record(abi.KERNEL, Place(symbols[0].section, symbols[0].value), "kernel")
-    expect_version(kernel)
+    place = Place(symbols[0].section, symbols[0].value)
+    kernel = found.versioned(abi.KERNEL, place, "kernel", _BYTES_1_0)
     name, pack = kernel.text("name"), kernel.text("pack")
     if symbols[0].name != expected_symbol(pack, name):
         raise FormatError(f"kernel: expected symbol {expected_symbol(pack, name)}, got {symbols[0].name}")

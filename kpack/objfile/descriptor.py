@@ -211,7 +211,7 @@ class KernelWriter:
             profile_scratch_bytes=image.profile_scratch_bytes,
             profile_scratch_align=image.profile_scratch_align,
             least_driver=image.least_driver, ptx_version=image.ptx_version,
-            layout=section.table(abi.SLOT, _slots(image)), tensordescs=(None, 0, abi.DESC.size),
+            layout=section.table(abi.SLOT, _slots(image)), tensordescs=section.table(abi.DESC, _tensordescs(image)),
         )  # fmt: skip
 
     def _write_target(self, at: int, target: Target, elf_flags: int) -> None:
@@ -251,6 +251,18 @@ def _requirements(variant: Variant) -> list[bytes]:
         if param >= 64
     )
     return [abi.REQUIREMENT.pack(param=param, kind=kind, value=value) for param, kind, value in beyond]
+
+
+def _tensordescs(image: Image) -> list[bytes]:
+    length = abi.DESC.field("box").size // 4
+    return [
+        abi.DESC.pack(
+            param=each.param, rank=each.rank, type=each.type, swizzle=each.swizzle,
+            element_bytes=each.element_bytes, flags=each.flags,
+            box=(*each.box, *[0] * (length - len(each.box))),
+        )
+        for each in image.tensordescs
+    ]  # fmt: skip
 
 
 def _slots(image: Image) -> list[bytes]:

@@ -111,6 +111,7 @@ def encode_index(pack: str, kernels: Sequence[Member], host: str = "x86_64") -> 
     section.put(
         at, abi.PACK, size=abi.PACK.size, major=abi.ABI_MAJOR, minor=abi.ABI_MINOR, hash=hash64,
         name=section.text(pack_name), kernels=(entries, len(listed), abi.ENTRY.size),
+        names=section.table(abi.NAME, name_table([name for name, _ in listed])),
     )  # fmt: skip
     for number, (name, _) in enumerate(listed):
         section.put(
@@ -138,6 +139,21 @@ def encode_index(pack: str, kernels: Sequence[Member], host: str = "x86_64") -> 
     ])  # fmt: skip
     symbols = (entry_symbol(pack_name), pack_symbol(pack_name))
     return Member(f"{pack_name}.index.o", data, symbols, pack_name, hash64)
+
+
+def name_table(names: Sequence[str]) -> list[bytes]:
+    """The slots of `kpk_abi_pack.names` for names in the order of their entries."""
+    count = 1
+    while 2 * count <= 3 * len(names):  # from a third to two thirds full
+        count *= 2
+    slots = [(0, 0)] * count
+    for number, name in enumerate(names):
+        value = abi.name_hash(name)
+        at = value % count
+        while slots[at][1]:
+            at = (at + 1) % count
+        slots[at] = (value >> 32, number + 1)
+    return [abi.NAME.pack(hash=value, entry=entry) for value, entry in slots]
 
 
 def _undefined(name: str) -> Symbol:

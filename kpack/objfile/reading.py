@@ -18,9 +18,11 @@ from kpack.objfile.consistency import expect_hash, expected_symbol
 from kpack.objfile.decode import read_kernel
 from kpack.objfile.host import HOSTS
 from kpack.objfile.listing import KernelListing, PackListing
-from kpack.objfile.record import Object, Place, Record, expect_version
+from kpack.objfile.record import Object, Place, Record
 
 __all__ = ["read_pack"]
+
+_BYTES_1_0 = 48  # of a kpk_abi_pack of ABI 1.0
 
 
 def read_pack(path: str | os.PathLike[str]) -> PackListing:
@@ -80,13 +82,33 @@ def _read_index(found: Object) -> _Index:
     record = found.record(abi.RECORD, Place(home, 0), "record")
     if record.number("major") > abi.ABI_MAJOR:
         raise FormatError(f"record: expected ABI {abi.ABI_MAJOR} or older, got {record.number('major')}")
-    pack = found.record(abi.PACK, record.target("pack"), "pack")
-    expect_version(pack)
+    pack = found.versioned(abi.PACK, record.target("pack"), "pack", _BYTES_1_0)
     entries = tuple(_read_entry(entry) for entry in pack.table("kernels", abi.ENTRY))
     names = [name for name, _ in entries]
     if names != sorted(set(names), key=str.encode):
         raise FormatError(f"pack.kernels: expected them sorted, each once, got {', '.join(names)}")
+    _check_names(pack.table("names", abi.NAME), names)
     return _Index(pack.text("name"), pack.number("hash"), found.elf.machine, entries)
+
+
+def _check_names(slots: Sequence[Record], names: Sequence[str]) -> None:
+    """Every name is found where a program looks for it, and every look-up ends."""
+    if not slots:
+        return  # ABI 1.0
+    table = [(slot.number("hash"), slot.number("entry")) for slot in slots]
+    used = sum(entry != 0 for _, entry in table)
+    if len(table) & (len(table) - 1) or used != len(names) or used == len(table):
+        raise FormatError(
+            f"pack.names: expected a power of two of slots for {len(names)} names and one empty at least, "
+            f"got {used} used of {len(table)}"
+        )
+    for number, name in enumerate(names):
+        value = abi.name_hash(name)
+        at = value % len(table)
+        while table[at][1] and table[at] != (value >> 32, number + 1):
+            at = (at + 1) % len(table)
+        if not table[at][1]:
+            raise FormatError(f"pack.names: expected a slot with {name}, got none")
 
 
 def _read_entry(entry: Record) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from kpack.objfile import abi, elf
 from kpack.objfile.host import HOSTS
 from kpack.objfile.section import LONGEST_TEXT_BYTES
 
-__all__ = ["Object", "Place", "Record", "expect_version"]
+__all__ = ["Object", "Place", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,14 @@ class Object:
         cells = layout.unpack(self.bytes_at(place, layout.size, what))
         return Record(self, layout, place, what, cells)
 
+    def versioned(self, layout: abi.Struct, place: Place, what: str, least_bytes: int) -> Record:
+        """A struct that carries its size, `least_bytes` in ABI 1.0: fields that its writer did not know are 0."""
+        (size,) = struct.unpack("<I", self.bytes_at(place, 4, what))
+        known = self.bytes_at(place, max(least_bytes, min(size, layout.size)), what)
+        record = Record(self, layout, place, what, layout.unpack(bytes(known).ljust(layout.size, b"\0")))
+        _expect_version(record, least_bytes)
+        return record
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -150,17 +158,15 @@ class Record:
         )
 
 
-def expect_version(record: Record) -> None:
+def _expect_version(record: Record, least_bytes: int) -> None:
     """Refuse what only a newer kpack can read."""
     if record.number("major") > abi.ABI_MAJOR:
         raise FormatError(
             f"{record.what}: expected ABI {abi.ABI_MAJOR} or older, "
             f"got {record.number('major')}.{record.number('minor')}; read it with a newer kpack"
         )
-    if record.number("size") < record.layout.size:
-        raise FormatError(
-            f"{record.what}: expected {record.layout.size} bytes or more, got {record.number('size')}"
-        )
+    if record.number("size") < least_bytes:
+        raise FormatError(f"{record.what}: expected {least_bytes} bytes or more, got {record.number('size')}")
     if record.number("must_understand"):
         raise FormatError(
             f"{record.what}: expected no must-understand bit, got {record.number('must_understand'):#x}; "

@@ -22,14 +22,16 @@ __all__ = ["in_words", "type_name"]
 
 _TYPES: dict[int, str] = {
     **{code: name for name, code in abi.DTYPES.items()},
-    **{getattr(abi, name): name.lower() for name in "VOID STRING NONE DTYPE TENSORDESC VARIES".split()},
+    **{getattr(abi, name): name.lower() for name in "VOID STRING NONE DTYPE VARIES".split()},
 }
 
 
 def type_name(code: int) -> str:
-    """ "fp16", "*fp16", "varies"; a number where this kpack has no name."""
+    """ "fp16", "*fp16", "tensordesc<fp16>", "varies"; a number where this kpack has no name."""
     if code == abi.VARIES:
         return _TYPES[code]
+    if abi.is_tensordesc(code):
+        return f"tensordesc<{type_name(code & ~abi.TENSORDESC)}>"
     name = _TYPES.get(code & ~abi.POINTER, str(code))
     return f"*{name}" if code & abi.POINTER else name
 

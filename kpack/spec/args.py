@@ -32,7 +32,7 @@ class Arg:
     """
 
     direction: str = ""
-    """of a pointer: "in", "out" or "inout"; empty: not said"""
+    """of a pointer or a tensor descriptor: "in", "out" or "inout"; empty: not said"""
     least: int | None = None
     """of an integer: the smallest value that the kernel accepts; None: the smallest of its type"""
     most: int | None = None
@@ -52,6 +52,7 @@ def read_args(
     mistakes: Mistakes,
 ) -> tuple[dict[str, Arg], dict[str, Expr]]:
     pointers = {argument.name for argument in arguments if argument.pointer}
+    memory = {*pointers, *(argument.name for argument in arguments if argument.box)}
     call = [*(argument.name for argument in arguments), *selected, *launch]
     # A fixed or tuned constexpr is no part of the call, so an extent cannot ask for it.
     integers = frozenset(integers) & frozenset(call)
@@ -73,8 +74,10 @@ def read_args(
             continue
         if arg.key not in (False, True, "exact"):
             mistakes.add(subject, f"key: expected True, False or 'exact', got {arg.key!r}")
-        if (arg.direction or arg.extent is not None) and name not in pointers:
+        if (arg.direction or arg.extent is not None) and name not in memory:
             mistakes.add(subject, "direction and extent: expected a pointer, got a value")
+        elif arg.extent is not None and name not in pointers:
+            mistakes.add(subject, "extent: expected a pointer, got a tensor descriptor, which says its shape")
         if (arg.least is not None or arg.most is not None) and name not in integers:
             mistakes.add(subject, "least and most: expected an integer, got another type")
         _check_range(arg, subject, mistakes)

@@ -16,7 +16,7 @@ from kpack.spec.kernel import Checked, Kernel
 from kpack.spec.mistakes import Mistakes
 from kpack.spec.names import Names
 from kpack.spec.plan import Constexpr, Overload, Param, Plan, Variant
-from kpack.spec.signature import Argument, integer_range
+from kpack.spec.signature import Argument, check_boxes, integer_range
 from kpack.spec.values import INT64, Value, choices, value_type
 from kpack.target import Target
 
@@ -132,6 +132,7 @@ def _variants(
             return
         guard = None
     grid = tuple(_fold(part, values, "grid", mistakes) for part in checked.grid)
+    check_boxes(checked.arguments, values, mistakes)
     for null, one, divisible, suffix in _specialisations(checked.arguments):
         name, entry = names.take(chosen, values, options, suffix)
         yield Variant(
@@ -139,7 +140,9 @@ def _variants(
             entry=entry,
             overload=overload,
             constexprs=tuple(values[name] for name in checked.function.constexprs),
-            arguments=tuple((argument.name, argument.triton(chosen)) for argument in checked.arguments),
+            arguments=tuple(
+                (argument.name, argument.triton(chosen, values)) for argument in checked.arguments
+            ),
             divisible_16=divisible,
             equal_1=one,
             null=null,

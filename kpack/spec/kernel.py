@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kpack.errors import SpecError
 from kpack.expr import Expr, parameters_of, trace, trace_grid
 from kpack.naming import check_kernel_name
 from kpack.spec.args import Arg, read_args
@@ -28,7 +29,8 @@ class Kernel:
     name        a C identifier; without one, the function's
     signature   "[const ][*]type[:hint]..." of each run-time argument; type: Triton's name of one, or a type
                 variable. Hints: "16" divisible by 16, "1" equal to one, "none" null; with "?" both ways
-                (all "16?" together make one specialised and one unspecialised variant)
+                (all "16?" together make one specialised and one unspecialised variant). A host tensor
+                descriptor is "tensordesc<type[size, ...]>", each size a number or a constexpr
     types       the choices of each type variable; part of the call
     configs     triton.Config or dicts of constexprs and options, or a callable of the Target: alternatives,
                 tried in this order
@@ -93,10 +95,10 @@ def _check(kernel: Kernel, function: Function) -> Checked:
     named = mistakes.attempt("grid", partial(parameters_of, kernel.grid), None)
     launch = tuple(name for name in named or () if name not in known)
     integers = integer_names(arguments, dict(types)) | {*function.constexprs, *launch}
-    grid = _check_grid(kernel, integers, mistakes)
+    grid = _check_grid(kernel, arguments, integers, mistakes)
     if named is None:  # the grid does not say its names: any of the guard's may be one
         integers |= {*mistakes.attempt("guard", partial(parameters_of, kernel.guard), ())}
-    guard = _check_guard(kernel, integers, mistakes)
+    guard = _check_guard(kernel, arguments, integers, mistakes)
     if not callable(kernel.configs):
         read_configs(kernel.configs, "configs", function, fixed, selected, mistakes)
     given = _mapping(kernel, "args", mistakes)
@@ -137,16 +139,41 @@ def _text(source: object, traced: Iterable[Expr]) -> str:
     return source if isinstance(source, str) else ", ".join(map(str, traced))
 
 
-def _check_guard(kernel: Kernel, names: Iterable[str], mistakes: Mistakes) -> Expr | None:
+def _check_guard(
+    kernel: Kernel, arguments: Iterable[Argument], names: Iterable[str], mistakes: Mistakes
+) -> Expr | None:
     if kernel.guard is None:
         return None
-    guard: Expr | None = mistakes.attempt("guard", lambda: trace(kernel.guard, names), None)
+
+    def read() -> Expr:
+        _refuse_tensordescs(kernel.guard, arguments)
+        return trace(kernel.guard, names)
+
+    guard: Expr | None = mistakes.attempt("guard", read, None)
     return guard
 
 
-def _check_grid(kernel: Kernel, names: Iterable[str], mistakes: Mistakes) -> tuple[Expr, ...]:
+def _check_grid(
+    kernel: Kernel, arguments: Iterable[Argument], names: Iterable[str], mistakes: Mistakes
+) -> tuple[Expr, ...]:
     if kernel.grid is None:
         mistakes.add("grid", "expected an expression, or a lambda of up to three, got none")
         return ()
-    grid: tuple[Expr, ...] = mistakes.attempt("grid", lambda: trace_grid(kernel.grid, names), ())
+
+    def read() -> tuple[Expr, ...]:
+        _refuse_tensordescs(kernel.grid, arguments)
+        return trace_grid(kernel.grid, names)
+
+    grid: tuple[Expr, ...] = mistakes.attempt("grid", read, ())
     return grid
+
+
+def _refuse_tensordescs(source: object, arguments: Iterable[Argument]) -> None:
+    """A descriptor's shape is what an expression may well ask for, and cannot."""
+    used = parameters_of(source)
+    for argument in arguments:
+        if argument.box and argument.name in used:
+            raise SpecError(
+                f"expected integers of the call, got {argument.name!r}, a tensor descriptor; name what you need of "
+                "its shape: a name that is the grid's alone joins the call"
+            )

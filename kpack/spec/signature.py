@@ -1,6 +1,7 @@
 """The signature: a little language, "[const ][*]type[:hint]...", for each run-time argument, and type variables.
 
 A hint specialises: ":16" divisible by 16, ":1" equal to one, ":none" null; with "?" both ways are built.
+A host tensor descriptor is "tensordesc<type[size, ...]>"; a size is a number or a constexpr of the kernel.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ from dataclasses import dataclass
 from kpack.objfile import abi
 from kpack.spec.function import Function
 from kpack.spec.mistakes import Mistakes
-from kpack.spec.values import INT64, choices
+from kpack.spec.values import INT64, Value, choices
 from kpack.target import nearest
 
-__all__ = ["Argument", "check_overloads", "integer_names", "integer_range", "read_signature", "read_types"]
+__all__ = [
+    "Argument",
+    "check_boxes",
+    "check_overloads",
+    "integer_names",
+    "integer_range",
+    "read_signature",
+    "read_types",
+]
 
 _TYPES: dict[str, int] = {**abi.DTYPES, "void": abi.VOID}
 _OTHER_NAMES = {
@@ -44,11 +53,16 @@ _HINTS = {"16": "divisible", "1": "one", "none": "null"}
 _SIGNATURE = re.compile(
     r"(?P<const>const\s+)?(?P<pointer>\*)?(?P<type>\w+)(?P<hints>(?:\s*:\s*[\w?]*)*)", re.ASCII
 )
+_TENSORDESC = re.compile(
+    r"(?P<before>const\s+|\*)*tensordesc\s*<\s*(?P<type>\w+)\s*\[(?P<box>[^][]*)\]\s*>(?P<after>.*)", re.ASCII
+)
+_MOST_DIMENSIONS = 5  # of a tensor map
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A run-time argument's signature. A hint is "" (not given), "always" or "both"."""
+    """A run-time argument's signature. A hint is "" (not given), "always" or "both". `box`: of a host tensor
+    descriptor, the block that the kernel moves at a time; a dimension is a number, or the constexpr that says it."""
 
     name: str
     type: str
@@ -57,14 +71,19 @@ class Argument:
     divisible: str = ""
     one: str = ""
     null: str = ""
+    box: tuple[int | str, ...] = ()
 
     def type_name(self, chosen: Mapping[str, str]) -> str:
         return chosen.get(self.type, self.type)
 
     def code(self, chosen: Mapping[str, str]) -> int:
-        return _TYPES[self.type_name(chosen)] | (abi.POINTER if self.pointer else 0)
+        kind = abi.TENSORDESC if self.box else abi.POINTER if self.pointer else 0
+        return _TYPES[self.type_name(chosen)] | kind
 
-    def triton(self, chosen: Mapping[str, str]) -> str:
+    def triton(self, chosen: Mapping[str, str], constexprs: Mapping[str, Value]) -> str:
+        if self.box:
+            sizes = (str(constexprs[size] if isinstance(size, str) else size) for size in self.box)
+            return f"tensordesc<{self.type_name(chosen)}[{','.join(sizes)}]>"
         # Not "*k" for const: to Triton that is memory which nobody writes while the kernel runs, and on AMD it
         # becomes another address space; to us it is a promise of this argument alone.
         return ("*" if self.pointer else "") + self.type_name(chosen)
@@ -85,7 +104,8 @@ def integer_names(arguments: Sequence[Argument], types: Mapping[str, tuple[str, 
     return {
         argument.name
         for argument in arguments
-        if not argument.pointer and all(t in _INTEGERS for t in types.get(argument.type, (argument.type,)))
+        if not (argument.pointer or argument.box)
+        and all(t in _INTEGERS for t in types.get(argument.type, (argument.type,)))
     }
 
 
@@ -147,7 +167,10 @@ def read_signature(
         if text is None:
             mistakes.add(f"argument {name!r}", "expected a type in signature=, got none")
             continue
-        found.append(_read_argument(name, text, types, mistakes))
+        if isinstance(text, str) and "tensordesc" in text:
+            found.append(_read_tensordesc(name, text, function, types, mistakes))
+        else:
+            found.append(_read_argument(name, text, types, mistakes))
     used = {argument.type for argument in found}
     for name in types:
         if name not in used:
@@ -159,23 +182,12 @@ def _read_argument(
     name: str, text: object, types: Mapping[str, tuple[str, ...]], mistakes: Mistakes
 ) -> Argument:
     subject = f"argument {name!r}"
-    if isinstance(text, str) and text.strip().startswith("tensordesc"):
-        mistakes.add(
-            subject,
-            "expected a scalar or a pointer, got a host tensor descriptor, not supported yet; pass a pointer",
-        )
-        return Argument(name, "i32")
     match = _SIGNATURE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         mistakes.add(subject, f"expected '[const ][*]type[:hint]', got {text!r}")
         return Argument(name, "i32")
     pointer, const, type_ = bool(match["pointer"]), bool(match["const"]), match["type"]
-    if type_ not in types and (type_ not in _TYPES or (type_ == "void" and not pointer)):
-        hint = (
-            f"; a type variable has its choices in types={{{type_!r}: [...]}}" if _is_variable(type_) else ""
-        )
-        mistakes.add(subject, _unknown_type(type_, [*types, *abi.DTYPES], hint))
-        type_ = "i32"
+    type_ = _check_type(subject, type_, types, mistakes, void=pointer)
     if not pointer and any(choice.startswith("fp8") for choice in types.get(type_, (type_,))):
         mistakes.add(
             subject,
@@ -203,6 +215,77 @@ def _read_argument(
     if hints["one"] == "always" and hints["divisible"]:
         mistakes.add(subject, f"expected either ':1' or ':16', got {text!r}; 1 is not divisible by 16")
     return Argument(name, type_, pointer, const, hints["divisible"], hints["one"], hints["null"])
+
+
+def _check_type(
+    subject: str, type_: str, types: Mapping[str, tuple[str, ...]], mistakes: Mistakes, *, void: bool = False
+) -> str:
+    """The type, or what stands in for it."""
+    if type_ in types or (type_ in _TYPES and (type_ != "void" or void)):
+        return type_
+    hint = f"; a type variable has its choices in types={{{type_!r}: [...]}}" if _is_variable(type_) else ""
+    mistakes.add(subject, _unknown_type(type_, [*types, *abi.DTYPES], hint))
+    return "i32"
+
+
+def _read_tensordesc(
+    name: str, text: str, function: Function, types: Mapping[str, tuple[str, ...]], mistakes: Mistakes
+) -> Argument:
+    subject = f"argument {name!r}"
+    match = _TENSORDESC.fullmatch(text.strip())
+    if match is None:
+        gluon = "im2col" in text or re.search(r"\]\s*,", text)
+        mistakes.add(
+            subject,
+            f"expected 'tensordesc<type[size, ...]>', got {text!r}"
+            + ("; descriptors with a layout or im2col are Gluon's, which is not built yet" if gluon else ""),
+        )
+        return Argument(name, "i32")
+    if match["before"] or match["after"]:
+        mistakes.add(
+            subject,
+            f"expected a tensor descriptor without const, '*' and hints, got {text!r}; the call checks what TMA "
+            "asks of address and strides, and args= says the direction",
+        )
+    type_ = _check_type(subject, match["type"], types, mistakes)
+    if "i1" in types.get(type_, (type_,)):
+        mistakes.add(subject, f"expected elements of whole bytes, got i1 in {text!r}; use i8 or u8")
+    return Argument(name, type_, box=_read_box(subject, match["box"], function, mistakes))
+
+
+def _read_box(subject: str, text: str, function: Function, mistakes: Mistakes) -> tuple[int | str, ...]:
+    sizes = [size.strip() for size in text.split(",")]
+    if len(sizes) > _MOST_DIMENSIONS:
+        mistakes.add(subject, f"expected 1 to {_MOST_DIMENSIONS} dimensions, got {len(sizes)} in '[{text}]'")
+    box: list[int | str] = []
+    for size in sizes:
+        if size in function.constexprs:
+            box.append(size)
+        elif re.fullmatch(r"[0-9]+", size):
+            box.append(int(size))
+            _check_size(subject, size, int(size), mistakes)
+        else:
+            mistakes.add(
+                subject,
+                f"expected a number or a constexpr of {function.name} as size: "
+                f"{' '.join(function.constexprs) or '(none)'}, got {size!r}{nearest(size, function.constexprs)}",
+            )
+            box.append(1)
+    return tuple(box)
+
+
+def _check_size(subject: str, size: str, value: Value, mistakes: Mistakes) -> None:
+    if type(value) is not int or value < 1 or value & (value - 1):
+        said = f"{size}={value!r}" if size != str(value) else size
+        mistakes.add(subject, f"expected a power of two as size of a dimension, got {said}")
+
+
+def check_boxes(arguments: Iterable[Argument], constexprs: Mapping[str, Value], mistakes: Mistakes) -> None:
+    """What the constexprs of a variant make of its tensor descriptors."""
+    for argument in arguments:
+        for size in argument.box:
+            if isinstance(size, str):
+                _check_size(f"argument {argument.name!r}", size, constexprs[size], mistakes)
 
 
 def check_overloads(

@@ -158,3 +158,152 @@ described = kpack.Kernel(
 clustered = numbers("clustered", num_ctas=2)
 cooperative = numbers("cooperative", launch_cooperative_grid=True)
 dependent = numbers("dependent", launch_pdl=True)
+
+
+@triton.jit
+def tensors_kernel(out, source, n, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    at = [tl.program_id(0) * ROWS, tl.program_id(1) * COLUMNS]
+    out.store(at, (source.load(at) * 2 + n).to(out.dtype))
+
+
+# Host tensor descriptors: a map each where the target has TMA, their parts elsewhere.
+tensors = kpack.Kernel(
+    tensors_kernel,
+    name="tensors",
+    signature={
+        "out": "tensordesc<T[ROWS, COLUMNS]>",
+        "source": "tensordesc<T[ROWS, COLUMNS]>",
+        "n": "i32",
+    },
+    types={"T": ["fp16", "fp32"]},
+    configs=[{"ROWS": 64, "COLUMNS": 64}],
+    grid=lambda rows, columns, ROWS, COLUMNS: (triton.cdiv(rows, ROWS), triton.cdiv(columns, COLUMNS)),
+)
+
+
+@triton.jit
+def tensors3_kernel(out, source, n):
+    at = [tl.program_id(0) * 2, tl.program_id(1) * 8, tl.program_id(2) * 32]
+    out.store(at, source.load(at) * 2 + n)
+
+
+# Of three dimensions.
+tensors3 = kpack.Kernel(
+    tensors3_kernel,
+    name="tensors3",
+    signature={"out": "tensordesc<fp32[2, 8, 32]>", "source": "tensordesc<fp32[2, 8, 32]>", "n": "i32"},
+    grid=lambda planes, rows, columns: (
+        triton.cdiv(planes, 2),
+        triton.cdiv(rows, 8),
+        triton.cdiv(columns, 32),
+    ),
+)
+
+
+@triton.jit
+def matmul_kernel(out, a, b, inner):
+    row, column = tl.program_id(0) * 128, tl.program_id(1) * 128
+    total = tl.zeros((128, 128), tl.float32)
+    for at in range(0, inner, 64):
+        total += tl.dot(a.load([row, at]), b.load([at, column]))
+    out.store([row, column], total.to(tl.float16))
+
+
+# A box that the compiler makes smaller: 128 elements of 2 bytes are more than a swizzle spans.
+matmul = kpack.Kernel(
+    matmul_kernel,
+    name="matmul",
+    signature={
+        "out": "tensordesc<fp16[128, 128]>",
+        "a": "tensordesc<fp16[128, 64]>",
+        "b": "tensordesc<fp16[64, 128]>",
+        "inner": "i32",
+    },
+    options={"num_warps": 8, "num_stages": 2},
+    grid=lambda rows, columns: (triton.cdiv(rows, 128), triton.cdiv(columns, 128)),
+)
+
+
+@triton.jit
+def specialised_kernel(out, a, b, inner):
+    row, column = tl.program_id(0) * 64, tl.program_id(1) * 64
+    total = tl.zeros((64, 64), tl.float32)
+    for at in tl.range(0, inner, 64, warp_specialize=True):
+        total = tl.dot(a.load([row, at]), b.load([at, column]), total)
+    out.store([row, column], total.to(tl.float16))
+
+
+# On sm_90 the compiler adds warps that load: 12 are launched, not 4.
+specialised = kpack.Kernel(
+    specialised_kernel,
+    name="specialised",
+    signature=dict.fromkeys(("out", "a", "b"), "tensordesc<fp16[64, 64]>") | {"inner": "i32"},
+    options={"num_warps": 4, "num_stages": 2},
+    grid=lambda rows, columns: (triton.cdiv(rows, 64), triton.cdiv(columns, 64)),
+)
+
+
+# As many CTAs in a cluster as only some devices take.
+wide_cluster = numbers("wide_cluster", num_ctas=16)
+
+
+# 208 KB of shared memory on sm_90.
+big_shared = kpack.Kernel(
+    product_kernel,
+    name="big_shared",
+    signature={"out_ptr": "*fp32:16", "a_ptr": "const *fp16:16", "b_ptr": "const *fp16:16", "count": "i32"},
+    configs=lambda target: [
+        triton.Config({"SIZE": 64}, num_warps=4, num_stages=13 if target.name == "sm_90" else 2)
+    ],
+    grid=1,
+)
+
+
+# ---- many arguments: the sum of what the pointers point at and of all numbers
+
+
+def counted(function, name):
+    """By the first letter of its name, an argument is a pointer, an i32, an i64 or an fp32."""
+    types = {"o": "*fp64:16?", "p": "const *fp32:16?", "i": "i32", "l": "i64", "f": "fp32"}
+    signature = {name: types[name[0]] for name in function.arg_names}
+    return kpack.Kernel(function, name=name, signature=signature, options={"num_warps": 1}, grid=1)
+
+
+@triton.jit
+def args7_kernel(out_ptr, p0, p1, i0, i1, l0, f0):
+    total = tl.load(p0).to(tl.float64)
+    total = total + tl.load(p1) + i0 + i1 + l0 + f0
+    tl.store(out_ptr, total)
+
+
+args7 = counted(args7_kernel, "args7")
+
+
+@triton.jit
+def args16_kernel(out_ptr, p0, p1, p2, i0, i1, i2, i3, l0, l1, l2, l3, f0, f1, f2, f3):
+    total = tl.load(p0).to(tl.float64)
+    total = total + tl.load(p1) + tl.load(p2) + i0 + i1 + i2 + i3 + l0 + l1 + l2 + l3 + f0
+    total = total + f1 + f2 + f3
+    tl.store(out_ptr, total)
+
+
+args16 = counted(args16_kernel, "args16")
+
+
+@triton.jit
+def args58_kernel(
+    out_ptr, p0, p1, p2, p3, p4, p5, p6, p7, p8, i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11,
+    i12, i13, i14, i15, l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15, f0,
+    f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15,
+):  # fmt: skip
+    total = tl.load(p0).to(tl.float64)
+    total = total + tl.load(p1) + tl.load(p2) + tl.load(p3) + tl.load(p4) + tl.load(p5)
+    total = total + tl.load(p6) + tl.load(p7) + tl.load(p8) + i0 + i1 + i2 + i3 + i4 + i5
+    total = total + i6 + i7 + i8 + i9 + i10 + i11 + i12 + i13 + i14 + i15 + l0 + l1 + l2
+    total = total + l3 + l4 + l5 + l6 + l7 + l8 + l9 + l10 + l11 + l12 + l13 + l14 + l15
+    total = total + f0 + f1 + f2 + f3 + f4 + f5 + f6 + f7 + f8 + f9 + f10 + f11 + f12 + f13
+    total = total + f14 + f15
+    tl.store(out_ptr, total)
+
+
+args58 = counted(args58_kernel, "args58")

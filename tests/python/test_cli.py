@@ -111,7 +111,8 @@ def test_ls_json_has_every_fact(archive: Path) -> None:
     image = kernel["images"][0]
     assert image["entry"] == "twice_fp16_BLOCK256_w2_a16"
     assert image["registers"] > 0
-    assert image["param_bytes"] == 40
+    last = image["layout"][-1]  # of one hidden pointer (Triton 3.4) or two
+    assert image["param_bytes"] == last["offset"] + last["size"] >= 32
     assert (image["codec"], image["flags"]) == ("raw", [])
     assert [slot["source"] for slot in image["layout"]][2:4] == ["argument", "global_scratch"]
     assert kernel["images"][1]["flags"] == ["scratch_per_cta"]

@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import triton
@@ -15,7 +16,7 @@ import triton.language as tl
 import kpack
 from kpack.compile import adapter, pool
 from kpack.compile.pool import Job, compile_all, jobs_of
-from kpack.image import Image
+from kpack.image import Image, Tensordesc
 from kpack.objfile import abi
 from kpack.progress import progress_bar
 from kpack.spec import DType, expand
@@ -55,6 +56,20 @@ def big_kernel(a_ptr, out_ptr, BLOCK: tl.constexpr):
     rows = tl.arange(0, BLOCK)
     offsets = rows[:, None] * BLOCK + rows[None, :]
     tl.store(out_ptr + offsets, tl.trans(tl.load(a_ptr + offsets)))
+
+
+@triton.jit
+def move_kernel(out, source, n, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    at = [tl.program_id(0) * ROWS, tl.program_id(1) * COLUMNS]
+    out.store(at, (source.load(at) + n).to(out.dtype))
+
+
+@triton.jit
+def specialised_kernel(out, a, b, inner):
+    total = tl.zeros((64, 64), tl.float32)
+    for at in tl.range(0, inner, 64, warp_specialize=True):
+        total = tl.dot(a.load([0, at]), b.load([at, 0]), total)
+    out.store([0, 0], total.to(tl.float16))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -319,6 +334,164 @@ def test_more_shared_memory_than_the_arch_has_is_refused_with_both_numbers():
     assert re.search(
         r"shared memory of a block: expected at most 101376 bytes on sm_86, got \d{6}", failure.reason
     )
+
+
+# ---- host tensor descriptors
+
+
+def move(box: str = "fp16[ROWS, COLUMNS]", rows: int = 128, columns: int = 128) -> kpack.Kernel:
+    return kpack.Kernel(
+        move_kernel,
+        "move",
+        signature={"out": f"tensordesc<{box}>", "source": f"tensordesc<{box}>", "n": "i32"},
+        constexprs={"ROWS": rows, "COLUMNS": columns},
+        grid=1,
+    )
+
+
+def shown(image: Image) -> list[tuple[int, int, int, int]]:
+    """Source, parameter, dimension and bytes of each slot but the hidden ones, in order."""
+    return [
+        (slot.source, slot.index, slot.part, slot.size)
+        for slot in sorted(image.layout, key=lambda slot: slot.offset)
+        if slot.source not in (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
+    ]
+
+
+def shape_and_strides(param: int, shape_bytes: int) -> list[tuple[int, int, int, int]]:
+    return [
+        *((abi.SLOT_DESC_SHAPE, param, dimension, shape_bytes) for dimension in (0, 1)),
+        *((abi.SLOT_DESC_STRIDE, param, dimension, 8) for dimension in (0, 1)),
+    ]
+
+
+@pytest.mark.parametrize(("arch", "first"), [("sm_90", 48), ("sm_100", 0)])
+def test_a_descriptor_is_a_map_where_there_is_tma(arch, first):
+    (image,) = images_of(move(), arch).values()
+    maps = [slot.offset for slot in image.layout if slot.source == abi.SLOT_DESC_MAP]
+    # A map is aligned to 64 in the constant bank, where the parameters of sm_90 begin at 0x210.
+    assert maps == [first, first + 192]
+    assert shown(image) == [
+        *((abi.SLOT_DESC_MAP, 0, 0, 128), *shape_and_strides(0, 4)),
+        *((abi.SLOT_DESC_MAP, 1, 0, 128), *shape_and_strides(1, 4)),
+        (abi.SLOT_ARGUMENT, 2, 0, 4),
+    ]
+    # 128 elements of 2 bytes are more than the 128 bytes that a swizzle spans.
+    assert image.tensordescs == tuple(
+        Tensordesc(param, 2, abi.FP16, 2, box=(128, 64), swizzle=3) for param in (0, 1)
+    )
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "ptx_80", "gfx90a", "gfx1100"])
+def test_a_descriptor_is_its_parts_where_there_is_no_tma(arch):
+    (image,) = images_of(move(rows=64, columns=64), arch).values()
+    flags = adapter._release().desc_flags
+    assert shown(image) == [
+        slot
+        for param in (0, 1)
+        for slot in (
+            (abi.SLOT_DESC_BASE, param, 0, 8),
+            *shape_and_strides(param, 8),
+            *((flag, param, 0, 1) for flag in flags),
+            *shape_and_strides(param, 4),
+        )
+    ] + [(abi.SLOT_ARGUMENT, 2, 0, 4)]
+    assert image.tensordescs == tuple(Tensordesc(param, 2, abi.FP16, 2, box=(64, 64)) for param in (0, 1))
+    assert [slot.type for slot in image.layout[:2]] == [abi.POINTER | abi.FP16, abi.I64]
+
+
+@pytest.mark.parametrize(
+    ("minor", "flags"),
+    [
+        (4, []),
+        *((minor, [abi.SLOT_DESC_NAN_PADDING]) for minor in (5, 6)),
+        *((minor, [abi.SLOT_DESC_NAN_PADDING, abi.SLOT_DESC_ROUND_TF32]) for minor in (7, 8, 9)),
+    ],
+)
+def test_the_flags_among_the_parts_are_the_releases(minor, flags):
+    assert list(adapter._RELEASES[3, minor].desc_flags) == flags
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code", "size", "box"),
+    [
+        ("bf16", abi.BF16, 2, (128, 64)),
+        ("fp32", abi.FP32, 4, (128, 32)),
+        ("i64", abi.I64, 8, (128, 16)),
+        ("u8", abi.U8, 1, (128, 128)),
+        ("i32", abi.I32, 4, (128, 32)),
+    ],
+)
+def test_the_box_is_cut_to_what_a_swizzle_spans(dtype, code, size, box):
+    (image,) = images_of(move(f"{dtype}[ROWS, COLUMNS]"), "sm_90").values()
+    assert image.tensordescs[0] == Tensordesc(0, 2, code, size, box=box, swizzle=3)
+
+
+def test_a_row_that_tma_cannot_move_is_refused():
+    (failure,) = failures_of(move(rows=64, columns=4), "sm_90", "sm_80")
+    assert (failure.target, failure.reason) == (
+        "sm_90",
+        "argument 'out': expected a multiple of 16 bytes along the last dimension of the block, got 4 elements of 2; "
+        "TMA moves no less",
+    )
+
+
+def described(target: str, **facts):
+    """What the adapter makes of one descriptor, "tensordesc<u8[64,128]>", and this of Triton's metadata."""
+    plan = expand(move("u8[64,128]"), parse_targets([target]))
+    meta = {
+        "swizzle": 2,
+        "elem_size": 1,
+        "elem_type": 0,
+        "block_size": [32, 64],
+        "fp4_padded": False,
+        **facts,
+    }
+    metadata = SimpleNamespace(tensordesc_meta=[meta, meta])
+    types = plan.overloads[0].types
+    found, are_maps = adapter._tensordescs(plan.variants[0], parse_target(target), types, metadata)
+    assert are_maps
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "flags"),
+    [
+        ({}, 0),
+        ({"is_im2col": False}, 0),
+        ({"is_im2col": True}, abi.DESC_IM2COL),
+        ({"fp4_padded": True}, abi.DESC_FP4_PADDED),
+        ({"fp4_padded": True, "is_im2col": True}, abi.DESC_FP4_PADDED | abi.DESC_IM2COL),
+    ],
+)
+def test_what_the_compiler_decided_is_in_the_image(facts, flags):
+    assert described("sm_90", **facts) == Tensordesc(0, 2, abi.U8, 1, (32, 64), swizzle=2, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("target", "facts", "reason"),
+    [
+        ("gfx1250", {}, "expected a target that takes their parts or CUDA's tensor maps, got gfx1250, which takes TDM"),
+        ("sm_90", {"elem_size": 2}, "argument 'out': expected elements of 1 bytes, got 2 by the compiler"),
+    ],
+)  # fmt: skip
+def test_what_no_launch_could_pass_is_refused(target, facts, reason):
+    with pytest.raises(adapter.Misfit, match=reason):
+        described(target, **facts)
+
+
+def test_the_warps_of_an_image_are_those_that_the_compiler_chose():
+    kernel = kpack.Kernel(
+        specialised_kernel,
+        signature=dict.fromkeys(("out", "a", "b"), "tensordesc<fp16[64, 64]>") | {"inner": "i32"},
+        options={"num_warps": 4, "num_stages": 2},
+        grid=1,
+    )
+    images = images_of(kernel, "sm_80", "sm_90", "sm_100")
+    warps = {target: image.num_warps for (_, target), image in images.items()}
+    # To the 4 that were asked for come those that load, and those that multiply on sm_90.
+    assert warps["sm_80"] == 4 and warps["sm_90"] == 12 and warps["sm_100"] > 4
+    assert {image.max_threads for image in images.values()} == {32 * number for number in warps.values()}
 
 
 # ---- processes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from kpack.objfile import abi
 from kpack.objfile.elf import read_elf
 
 TARGETS = ("sm_80", "sm_90", "ptx_80", "gfx90a", "gfx1100")
-SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
+MAJOR, MINOR = map(int, triton.__version__.split(".")[:2])
+# What follows the user's arguments: 3.4 had no profile scratch.
+SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)[: 1 if (MAJOR, MINOR) == (3, 4) else 2]
 POINTER = abi.POINTER
 
 
@@ -82,15 +85,41 @@ def spilling(cache):
     return {image.target.name: image for image in kpack.build(kernel, ("sm_80", "sm_90")).images}
 
 
+@triton.jit
+def move_kernel(before, out, source, after):
+    out.store([0, 0], source.load([0, 0]) + before + after)
+
+
+@pytest.fixture(scope="module")
+def moves(cache):
+    """Descriptors that do not begin at 0, and are not all there is."""
+    kernel = kpack.Kernel(
+        move_kernel,
+        signature={
+            "before": "i32",
+            "out": "tensordesc<fp32[16, 32]>",
+            "source": "tensordesc<fp32[16, 32]>",
+            "after": "fp32",
+        },
+        grid=1,
+    )
+    return {image.target.name: image for image in kpack.build(kernel, (*TARGETS, "sm_100")).images}
+
+
 def compiled(image, **changes) -> Compiled:
     """What the compiler said of an image, as read_image() is told."""
     arguments = [(s.index, s.type) for s in image.layout if s.source == abi.SLOT_ARGUMENT]
+    arguments += [(each.param, abi.TENSORDESC | each.type) for each in image.tensordescs]
+    sources = {slot.source for slot in image.layout}
+    flags = tuple(sorted(sources & {abi.SLOT_DESC_NAN_PADDING, abi.SLOT_DESC_ROUND_TF32}))
     given = Compiled(
         target=image.target,
         entry=image.entry,
         code=image.code,
-        arguments=tuple(arguments),
-        hidden=SCRATCH,
+        arguments=tuple(sorted(arguments)),
+        hidden=tuple(sorted(sources & set(SCRATCH))),
+        tensordescs=image.tensordescs,
+        parts=None if abi.SLOT_DESC_MAP in sources else flags,
         num_warps=image.num_warps,
         warp_size=image.warp_size,
         shared_bytes=image.shared_bytes,
@@ -104,7 +133,7 @@ def compiled(image, **changes) -> Compiled:
 def test_every_scalar_lies_where_c_puts_it(scalars, target):
     image = scalars[target]
     # `d` is 1, and gone.
-    assert [(slot.index, slot.offset, slot.size) for slot in image.layout[:-2]] == [
+    assert [(slot.index, slot.offset, slot.size) for slot in image.layout[: -len(SCRATCH)]] == [
         (0, 0, 8),
         (1, 8, 1),
         (2, 9, 1),
@@ -116,11 +145,9 @@ def test_every_scalar_lies_where_c_puts_it(scalars, target):
         (9, 44, 2),
         (10, 48, 4),
     ]
-    assert [(slot.source, slot.offset, slot.size) for slot in image.layout[-2:]] == [
-        (abi.SLOT_GLOBAL_SCRATCH, 56, 8),
-        (abi.SLOT_PROFILE_SCRATCH, 64, 8),
-    ]
-    assert image.param_bytes == 72
+    hidden = [(slot.source, slot.offset, slot.size) for slot in image.layout[-len(SCRATCH) :]]
+    assert hidden == [(source, 56 + 8 * number, 8) for number, source in enumerate(SCRATCH)]
+    assert image.param_bytes == 56 + 8 * len(SCRATCH)
 
 
 def test_the_code_says_what_it_is(scalars):
@@ -134,13 +161,46 @@ def test_the_code_says_what_it_is(scalars):
         "gfx90a": 64,
         "gfx1100": 32,
     }
-    major, minor = map(int, triton.__version__.split(".")[:2])
-    assert {image.convention for image in scalars.values()} == {100 * major + minor}
+    assert {image.convention for image in scalars.values()} == {100 * MAJOR + MINOR}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_reading_an_image_again_gives_the_same(scalars, target):
+def test_reading_an_image_again_gives_the_same(scalars, moves, target):
     assert read_image(compiled(scalars[target])) == scalars[target]
+    assert read_image(compiled(moves[target])) == moves[target]
+
+
+@pytest.mark.parametrize(("target", "offsets"), [("sm_90", [0, 48, 240]), ("sm_100", [0, 64, 256])])
+def test_maps_lie_where_the_code_says(moves, target, offsets):
+    layout = moves[target].layout
+    wide = [slot.offset for slot in layout if slot.source in (abi.SLOT_ARGUMENT, abi.SLOT_DESC_MAP)]
+    assert wide[:3] == offsets and wide[3] == offsets[2] + 128 + 4 + 4 + 8 + 8
+
+
+@pytest.mark.parametrize("target", [*TARGETS, "sm_100"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: {"parts": None if abi.SLOT_DESC_MAP not in {s.source for s in image.layout} else ()},
+        lambda image: {"tensordescs": tuple(dataclasses.replace(d, rank=3) for d in image.tensordescs)},
+        lambda image: {"tensordescs": image.tensordescs[:1], "arguments": compiled(image).arguments[:2]},
+        lambda image: {"arguments": compiled(image).arguments[1:]},
+    ],
+    ids=["the other form", "another rank", "one descriptor fewer", "no value before"],
+)
+def test_code_and_compiler_must_say_the_same_of_descriptors(moves, target, change):
+    with pytest.raises(FormatError, match=r"parameters \(offset, size\): expected .* by the signature, got"):
+        read_image(compiled(moves[target], **change(moves[target])))
+
+
+def test_a_map_that_lies_elsewhere_in_the_code_is_refused(moves):
+    """The first map's place is the code's word; that of all else follows from it."""
+    image = moves["sm_90"]
+    second = struct.pack("<IHHI", 0, 6, 240, 128 << 18)[4:8]
+    at = image.code.index(second)
+    moved = image.code[: at + 2] + struct.pack("<H", 256) + image.code[at + 4 :]
+    with pytest.raises(FormatError, match=r"\(240, 128\).* by the signature, got .*\(256, 128\)"):
+        read_image(compiled(image, code=moved))
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
@@ -169,7 +229,7 @@ def test_spills_are_told_from_the_rest_of_the_frame(scalars, spilling):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden": SCRATCH[:1]}, ["parameters (offset, size): expected (0, 8)", "by the signature, got (0, 8)"]),
+        ({"hidden": SCRATCH[:-1]}, ["parameters (offset, size): expected (0, 8)", "by the signature, got (0, 8)"]),
         ({"arguments": ((0, POINTER | abi.FP32), (1, abi.I32))}, ["(8, 4)", "in the code"]),
         ({"num_warps": 8}, ["threads of a block: expected"]),
         ({"warp_size": 16}, ["warp size: expected 16 by the compiler, got"]),

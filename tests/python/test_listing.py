@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from packs import (
 from tools import need, run
 
 from kpack.errors import FormatError, PackError
+from kpack.image import Slot, Tensordesc
 from kpack.objfile import abi, elf
 from kpack.objfile.archive import Member, write_archive
 from kpack.objfile.elf import read_elf
@@ -37,6 +39,7 @@ from kpack.objfile.host import find_host
 from kpack.objfile.listing import Dtype, HoleListing, KernelListing, PackListing
 from kpack.objfile.reading import read_pack
 from kpack.objfile.relocatable import Section, write_relocatable
+from kpack.objfile.words import in_words
 from kpack.spec import Overload
 
 X86_64 = find_host("x86_64")
@@ -135,6 +138,89 @@ def test_the_images(tmp_path: Path) -> None:
                 len(written.code),
             )
             assert read.symbol == f"softmax.{listing.name}.{target.name}"
+
+
+TILED = Tensordesc(0, 2, abi.FP16, 2, box=(128, 64), swizzle=3, flags=abi.DESC_FP4_PADDED)
+IM2COL = Tensordesc(1, 4, abi.FP32, 4, box=(64, 32), swizzle=2, flags=abi.DESC_IM2COL)
+DESC_LAYOUT = (
+    Slot(abi.SLOT_DESC_MAP, abi.TENSORDESC | abi.FP16, 0, 48, 128),
+    Slot(abi.SLOT_DESC_SHAPE, abi.I32, 0, 176, 4, part=1),
+    Slot(abi.SLOT_DESC_BASE, abi.POINTER | abi.FP32, 1, 184, 8),
+    Slot(abi.SLOT_DESC_STRIDE, abi.I64, 1, 192, 8, part=3),
+    Slot(abi.SLOT_DESC_NAN_PADDING, abi.I1, 1, 200, 1),
+    Slot(abi.SLOT_DESC_ROUND_TF32, abi.I1, 1, 201, 1),
+)
+
+
+def described(
+    tmp_path: Path, *descriptors: Tensordesc, layout: tuple[Slot, ...] = DESC_LAYOUT
+) -> KernelListing:
+    types = (abi.TENSORDESC | abi.FP16, abi.TENSORDESC | abi.FP32)
+    of = plan(
+        params=tuple(param(name, code) for name, code in zip(("out", "source"), types, strict=True)),
+        overloads=(Overload(types, ()),),
+        variants=(variant("w4", (), grid=(), arguments=(), targets=TARGETS[1:2]),),
+        constexprs=(),
+    )
+    made = image("sm_80", b"code", layout=layout, param_bytes=208, tensordescs=descriptors)
+    return one(tmp_path, encode_kernel("tk", of, {(0, "sm_80"): made}))
+
+
+def test_the_tensor_descriptors(tmp_path: Path) -> None:
+    (found,) = described(tmp_path, TILED, IM2COL).images
+    for read, written in zip(found.tensordescs, (TILED, IM2COL), strict=True):
+        same_facts(read, written, "box")
+        assert read.box == (*written.box, 0, 0, 0)
+    for slot, wrote in zip(found.layout, DESC_LAYOUT, strict=True):
+        same_facts(slot, wrote)
+
+
+def test_the_tensor_descriptors_in_words(tmp_path: Path) -> None:
+    kernel = described(tmp_path, TILED, IM2COL)
+    words = in_words(kernel)
+    assert words["overloads"][0]["types"] == ["tensordesc<fp16>", "tensordesc<fp32>"]
+    assert [param["type"] for param in words["params"]] == ["tensordesc<fp16>", "tensordesc<fp32>"]
+    (found,) = words["images"]
+    assert found["tensordescs"] == [
+        {"param": 0, "rank": 2, "type": "fp16", "swizzle": 3, "element_bytes": 2, "flags": ["fp4_padded"],
+         "box": [128, 64, 0, 0, 0]},
+        {"param": 1, "rank": 4, "type": "fp32", "swizzle": 2, "element_bytes": 4, "flags": ["im2col"],
+         "box": [64, 32, 0, 0, 0]},
+    ]  # fmt: skip
+    assert [slot["source"] for slot in found["layout"]] == [
+        f"desc_{source}" for source in "map shape base stride nan_padding round_tf32".split()
+    ]
+    assert found["layout"][0]["type"] == "tensordesc<fp16>"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"param": 2}, "tensor descriptor of softmax.w4.sm_80: expected an index below 2, got 2"),
+        (
+            {"rank": 6},
+            "last dimension of a tensor descriptor of softmax.w4.sm_80: expected an index below 5, got 5",
+        ),
+        (
+            {"rank": 0},
+            "last dimension of a tensor descriptor of softmax.w4.sm_80: expected an index below 5, got -1",
+        ),
+    ],
+)
+def test_a_tensor_descriptor_of_nothing_is_refused(
+    tmp_path: Path, changes: dict[str, int], what: str
+) -> None:
+    with pytest.raises(FormatError, match=re.escape(what)):
+        described(tmp_path, replace(TILED, **changes))
+
+
+@pytest.mark.parametrize("number", range(len(DESC_LAYOUT)))
+def test_a_part_of_no_tensor_descriptor_is_refused(tmp_path: Path, number: int) -> None:
+    layout = tuple(replace(slot, index=7) if n == number else slot for n, slot in enumerate(DESC_LAYOUT))
+    with pytest.raises(
+        FormatError, match=r"argument of softmax\.w4\.sm_80: expected an index below 2, got 7"
+    ):
+        described(tmp_path, TILED, IM2COL, layout=layout)
 
 
 def test_holes(tmp_path: Path) -> None:
@@ -264,7 +350,7 @@ def damaged_kernel(
 VARIANTS = 208 + 4 * 32 + 2 * 32  # behind the kernel, its 4 parameters and 2 overloads
 IMAGES = VARIANTS + 3 * 104
 FIELDS: dict[str, tuple[bytes, str]] = {
-    "newer major": (damaged_kernel("major", "H", 2), "expected ABI 1 or older, got 2.0; read it with a newer"),
+    "newer major": (damaged_kernel("major", "H", 2), r"expected ABI 1 or older, got 2\.\d; read it with a newer"),
     "must understand": (damaged_kernel("must_understand", "I", 4), "expected no must-understand bit, got 0x4"),
     "size": (damaged_kernel("size", "I", 16), "kernel: expected 208 bytes or more, got 16"),
     "hash": (damaged_kernel("hash", "Q", 1), "kernel softmax: expected content with hash 0000000000000001"),
@@ -291,6 +377,38 @@ def test_damaged_fields_are_found(tmp_path: Path, data: bytes, what: str) -> Non
     (tmp_path / "softmax.o").write_bytes(data)
     with pytest.raises(FormatError, match=what):
         read_pack(tmp_path / "softmax.o")
+
+
+NAMES = 64 + 3 * 16 + 4  # behind the pack, its three entries and its name: 8 slots
+
+
+def patched_index(at: int, layout: str, *values: int) -> Member:
+    data = bytearray(INDEX.data)
+    struct.pack_into(layout, data, read_elf(INDEX.data).section(".rodata.kpack_pack.tk").offset + at, *values)
+    return replace(INDEX, data=bytes(data))
+
+
+COUNT = abi.PACK.offset("names") + 8
+ELSEWHERE = (9, 1, 9, 2, 9, 3, *[0] * 10)
+NAME_TABLES: dict[str, tuple[Member, str]] = {
+    "no power of two": (patched_index(COUNT, "<I", 7), r"for 3 names and one empty at least, got \d used of 7"),
+    "a name less": (patched_index(NAMES, "<64x"), "for 3 names and one empty at least, got 0 used of 8"),
+    "another name": (patched_index(NAMES, "<16I", *ELSEWHERE), "expected a slot with add, got none"),
+    "too short": (patched_index(0, "<I", 40), "pack: expected 48 bytes or more, got 40"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("index", "what"), NAME_TABLES.values(), ids=NAME_TABLES.keys())
+def test_a_table_of_names_that_misses_one_is_found(tmp_path: Path, index: Member, what: str) -> None:
+    write_archive(tmp_path / "lib.a", [ADD, SOFTMAX, VEC, index])
+    with pytest.raises(FormatError, match=what):
+        read_pack(tmp_path / "lib.a")
+
+
+def test_an_index_of_abi_1_0_is_read(tmp_path: Path) -> None:
+    old = patched_index(0, "<IHH", 48, 1, 0)
+    write_archive(tmp_path / "lib.a", [ADD, SOFTMAX, VEC, old])
+    assert [each.name for each in read_pack(tmp_path / "lib.a").kernels] == ["add", "softmax", "vec"]
 
 
 def test_an_image_at_the_same_offset_of_another_section_is_hashed_too(tmp_path: Path) -> None:

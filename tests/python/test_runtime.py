@@ -20,7 +20,7 @@ from kpack.errors import FormatError, LaunchError
 if find_spec("kpack._runtime") is None and os.environ.get("KPACK_REQUIRE_TOOLS") != "1":
     pytest.skip("kpack was installed without Python's headers (python3-dev)", allow_module_level=True)
 
-from kpack.runtime import Launch, LoadedKernel, LoadedPack, load, use_dry_driver
+from kpack.runtime import Launch, LoadedKernel, LoadedPack, load, reserve_scratch, use_dry_driver
 
 KERNELS = """
 import kpack, triton, triton.language as tl
@@ -434,6 +434,15 @@ def test_a_dry_launch_is_shown_unless_it_should_succeed(copy: LoadedKernel) -> N
     assert "3 x 1 x 1" in str(launch)
     use_dry_driver("sm_80", succeed=True)
     assert copy(x, x, 1.0, 300, "plain") is None
+
+
+def test_scratch_memory_is_reserved_on_devices_that_there_are(copy: LoadedKernel) -> None:
+    reserve_scratch(1 << 20)  # dry: on any
+    use_dry_driver(None)
+    with pytest.raises(LaunchError, match=r"expected one of \d+ CUDA devices, got ordinal 99"):
+        reserve_scratch(1 << 20, 99)
+    with pytest.raises(LaunchError, match=r"expected 0 to 2\*\*64 - 1 bytes, got -1"):
+        reserve_scratch(-1)
 
 
 def test_a_device_without_an_image_is_refused(copy: LoadedKernel) -> None:

@@ -333,10 +333,6 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
             "argument 'n': expected '[const ][*]type[:hint]', got 'i32 x'",
         ),
         ({"signature": {**GOOD, "n": 32}}, "argument 'n': expected '[const ][*]type[:hint]', got 32"),
-        (
-            {"signature": {**GOOD, "src": "tensordesc<fp16[64, 64]>"}},
-            "'src': expected a scalar or a pointer, got a host tensor descriptor, not supported yet",
-        ),
         ({"types": {"T": ["fp16"]}}, "type variable 'T': expected an argument of that type, got none"),
         ({"types": {"T": []}}, "type variable 'T': expected a list of types, got []"),
         ({"types": {"T": "fp16"}}, "type variable 'T': expected a list of types, got 'fp16'"),
@@ -457,6 +453,123 @@ def test_a_mistake_is_refused_with_subject_expected_and_got(changes, line):
     given = {"signature": GOOD, "constexprs": {"ROWS": 4, "FLAG": [True, False]}, "grid": "n", "name": "copy"}
     with pytest.raises(kpack.SpecError) as raised:
         kpack.Kernel(jit(copy_kernel), **{**given, **changes})
+    assert line in str(raised.value)
+
+
+# ---- host tensor descriptors
+
+
+def move_kernel(out, source, n, ROWS, COLUMNS, MODE=0):
+    pass
+
+
+MOVED = {"out": "tensordesc<T[ROWS, COLUMNS]>", "source": "tensordesc < fp16 [ 16,COLUMNS ] >", "n": "i32"}
+
+
+def move(**changes):
+    given = {
+        "signature": MOVED,
+        "types": {"T": ["fp16", "fp32"]},
+        "constexprs": {"ROWS": [8, 16]},
+        "configs": [config({"COLUMNS": 64}), config({"COLUMNS": 128})],
+        "grid": "rows",
+    }
+    return kpack.Kernel(jit(move_kernel), "move", **{**given, **changes})
+
+
+def test_each_variant_has_its_own_box():
+    plan = expand(move(), SM_90)
+    assert [variant.arguments[:2] for variant in plan.variants] == [
+        (
+            ("out", f"tensordesc<{element}[{rows},{columns}]>"),
+            ("source", f"tensordesc<fp16[16,{columns}]>"),
+        )
+        for element in ("fp16", "fp32")
+        for rows in (8, 16)
+        for columns in (64, 128)
+    ]
+
+
+def test_the_type_of_a_descriptor_is_its_elements():
+    plan = expand(move(), SM_90)
+    half, single = abi.TENSORDESC | abi.FP16, abi.TENSORDESC | abi.FP32
+    assert [overload.types[:2] for overload in plan.overloads] == [
+        (half, half),
+        (half, half),
+        (single, half),
+        (single, half),
+    ]
+    out, source, _, *_ = plan.params
+    assert (out.type, source.type) == (abi.VARIES, half)
+    assert (source.least, source.most, source.const, source.nullable) == (0, 0, False, False)
+
+
+def test_a_direction_may_be_said_of_a_descriptor():
+    plan = expand(move(args={"out": Arg("out"), "source": {"direction": "in"}}), SM_90)
+    assert [param.direction for param in plan.params[:2]] == [abi.DIRECTION_OUT, abi.DIRECTION_IN]
+
+
+def test_descriptors_of_different_elements_are_different_calls():
+    same = {**MOVED, "out": "tensordesc<fp16[ROWS, COLUMNS]>", "n": "T"}
+    with pytest.raises(kpack.SpecError, match="types i64: expected a choice that a call can tell from i32"):
+        move(signature=same, types={"T": ["i32", "i64"]})
+    assert len(expand(move(types={"T": ["i32", "i64"]}), SM_90).overloads) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("tensordesc", "expected 'tensordesc<type[size, ...]>', got 'tensordesc'"),
+        ("tensordesc<fp16>", "expected 'tensordesc<type[size, ...]>', got 'tensordesc<fp16>'"),
+        ("tensordesc<fp16[8,8]", "expected 'tensordesc<type[size, ...]>', got 'tensordesc<fp16[8,8]'"),
+        ("tensordesc<*fp16[8,8]>", "expected 'tensordesc<type[size, ...]>', got 'tensordesc<*fp16[8,8]>'"),
+        ("tensordesc<fp16[]>", "expected a number or a constexpr of move_kernel as size: ROWS COLUMNS MODE, got ''"),
+        ("tensordesc<fp16[8,]>", "as size: ROWS COLUMNS MODE, got ''"),
+        ("tensordesc<fp16[-8]>", "as size: ROWS COLUMNS MODE, got '-8'"),
+        ("tensordesc<fp16[n]>", "as size: ROWS COLUMNS MODE, got 'n'"),
+        ("tensordesc<fp16[ROW]>", "got 'ROW'; did you mean 'ROWS'?"),
+        ("tensordesc<fp16[8, 24]>", "argument 'out': expected a power of two as size of a dimension, got 24"),
+        ("tensordesc<fp16[0, 8]>", "argument 'out': expected a power of two as size of a dimension, got 0"),
+        ("tensordesc<fp16[1,1,1,1,1,8]>", "expected 1 to 5 dimensions, got 6 in '[1,1,1,1,1,8]'"),
+        ("tensordesc<float16[8,8]>", "got 'float16'; did you mean 'fp16'?"),
+        ("tensordesc<void[8,8]>", "expected a type among T i1 i8"),
+        ("tensordesc<U[8,8]>", "got 'U'; a type variable has its choices in types={'U': [...]}"),
+        ("tensordesc<i1[8,8]>", "expected elements of whole bytes, got i1 in 'tensordesc<i1[8,8]>'"),
+        ("const tensordesc<fp16[8,8]>", "expected a tensor descriptor without const, '*' and hints, got 'const"),
+        ("*tensordesc<fp16[8,8]>", "expected a tensor descriptor without const, '*' and hints, got '*tensor"),
+        ("tensordesc<fp16[8,8]>:16", "without const, '*' and hints, got 'tensordesc<fp16[8,8]>:16'"),
+        ("tensordesc<fp16[8,8]>:none?", "without const, '*' and hints, got 'tensordesc<fp16[8,8]>:none?'"),
+        ("tensordesc_im2col<fp16[8,8],input_rank=4>", "descriptors with a layout or im2col are Gluon's"),
+        ("tensordesc<fp16[8,8],NVMMASharedLayout()>", "descriptors with a layout or im2col are Gluon's"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_descriptor_is_refused(text, line):
+    with pytest.raises(kpack.SpecError) as raised:
+        move(signature={**MOVED, "out": text, "n": "T"}, types={"T": ["i32"]})
+    assert line in str(raised.value)
+    assert all(line.startswith("move: argument 'out': ") for line in str(raised.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"constexprs": {"ROWS": 24}}, "argument 'out': expected a power of two as size of a dimension, got ROWS=24"),
+        ({"constexprs": {"ROWS": [8, True]}}, "a power of two as size of a dimension, got ROWS=True"),
+        ({"constexprs": {"ROWS": "many"}}, "a power of two as size of a dimension, got ROWS='many'"),
+        ({"configs": [{"COLUMNS": -64}]}, "argument 'source': expected a power of two as size of a dimension, got COL"),
+        ({"guard": lambda source: source > 0}, "guard: expected integers of the call, got 'source', a tensor desc"),
+        ({"guard": "n < out"}, "guard: expected integers of the call, got 'out', a tensor descriptor; name what"),
+        ({"grid": lambda out: out}, "grid: expected integers of the call, got 'out', a tensor descriptor"),
+        ({"grid": ("n", "source")}, "grid: expected integers of the call, got 'source', a tensor descriptor"),
+        ({"args": {"out": Arg(extent="n")}}, "args 'out': extent: expected a pointer, got a tensor descriptor"),
+        ({"args": {"out": Arg(least=1)}}, "args 'out': least and most: expected an integer, got another type"),
+        ({"args": {"n": Arg(extent="out")}}, "expected names among ROWS n rows, got 'out'"),
+        ({"args": {"n": Arg(extent="n")}}, "args 'n': direction and extent: expected a pointer, got a value"),
+    ],
+)  # fmt: skip
+def test_a_descriptor_is_no_number(changes, line):
+    with pytest.raises(kpack.SpecError) as raised:
+        expand(move(**changes), SM_90)
     assert line in str(raised.value)
 
 
