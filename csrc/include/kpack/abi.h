@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define KPK_ABI_MAJOR 1
-#define KPK_ABI_MINOR 0
+#define KPK_ABI_MINOR 1
 
 /* A self-relative reference: what it names is at the field's own address plus its value; 0 is nothing. */
 typedef int64_t kpk_ref;
@@ -57,6 +57,17 @@ typedef struct kpk_abi_entry {
   kpk_ref kernel; /* kpk_abi_kernel */
 } kpk_abi_entry;
 
+/* A slot of a table of names. */
+typedef struct kpk_abi_name {
+  uint32_t hash;  /* of the name, bits 32 to 63 */
+  uint32_t entry; /* of kpk_abi_pack.kernels, plus 1; 0: the slot is empty */
+} kpk_abi_name;
+
+/* The hash of a name of n bytes: from the seed on, for each 8 of them (little-endian, the last ones filled up
+ * with zeros) and then for n, hash = (hash ^ word) * prime, hash ^= hash >> 32; all of it 64 bits. */
+#define KPK_NAME_SEED UINT64_C(0xcbf29ce484222325)
+#define KPK_NAME_PRIME UINT64_C(0x9e3779b97f4a7c15)
+
 typedef struct kpk_abi_pack {
   uint32_t size; /* sizeof(kpk_abi_pack) of the writer, bytes */
   uint16_t major, minor;
@@ -65,6 +76,9 @@ typedef struct kpk_abi_pack {
   uint64_t hash;            /* of the index: pack name, kernel names and content hashes */
   kpk_ref name;             /* NUL-terminated */
   kpk_table kernels;        /* kpk_abi_entry, sorted by name (bytes, ascending) */
+  /* Since 1.1: kpk_abi_name, a power of two of them and one at least empty; a name is in the first slot from
+   * its hash (modulo their number) on, and round, that was empty when it came. None: search `kernels`. */
+  kpk_table names;
 } kpk_abi_pack;
 
 /* ---- Types and values ------------------------------------------------------------------------- */
@@ -420,7 +434,8 @@ enum {
 KPK_HOLD(sizeof(kpk_table) == 16, "kpk_table is frozen: a change needs KPK_ABI_MAJOR");
 KPK_HOLD(sizeof(kpk_abi_record) == 16, "kpk_abi_record is frozen for ever");
 KPK_HOLD(sizeof(kpk_abi_entry) == 16, "kpk_abi_entry: appending needs KPK_ABI_MINOR");
-KPK_HOLD(sizeof(kpk_abi_pack) == 48, "kpk_abi_pack: appending needs KPK_ABI_MINOR");
+KPK_HOLD(sizeof(kpk_abi_name) == 8, "kpk_abi_name: appending needs KPK_ABI_MINOR");
+KPK_HOLD(sizeof(kpk_abi_pack) == 64, "kpk_abi_pack: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_value) == 16, "kpk_value is frozen: a change needs KPK_ABI_MAJOR");
 KPK_HOLD(sizeof(kpk_abi_param) == 32, "kpk_abi_param: appending needs KPK_ABI_MINOR");
 KPK_HOLD(sizeof(kpk_abi_overload) == 32, "kpk_abi_overload: appending needs KPK_ABI_MINOR");

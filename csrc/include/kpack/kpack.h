@@ -36,7 +36,8 @@ typedef enum kpk_status {
   KPK_ERROR_DRIVER = 10, /* a driver call failed: kpk_driver_code() */
   KPK_ERROR_FORMAT = 11, /* the pack is newer than this runtime, or not a pack */
   KPK_ERROR_MEMORY = 12,
-  KPK_ERROR_UNSUPPORTED = 13 /* a feature of the image that this runtime does not launch */
+  KPK_ERROR_UNSUPPORTED = 13, /* a feature of the image that this runtime does not launch */
+  KPK_UNPACK = 14             /* of kpk_launch_packed: nothing happened, see there */
 } kpk_status;
 
 /* What the last failing call (or dry launch) of this thread had to say; "" if none. Valid until the
@@ -78,7 +79,8 @@ enum {
 /* A tensor in device memory, for a parameter that is a host tensor descriptor: its argument's type is
  * KPK_TENSORDESC | element type, and its bits are the address of one of these, which is read during the call
  * and not kept. Where the device has TMA it is encoded into a tensor map (CUDA Driver API, Tensor Map Object
- * Management); elsewhere its parts are passed. Dimensions are outermost first, as in Triton. */
+ * Management); elsewhere its parts are passed. Dimensions are outermost first, as in Triton. Through a map the
+ * hardware writes whole units of 16 bytes: where a row is no multiple of that, what follows it is written, too. */
 typedef struct kpk_tensor {
   uint64_t address;   /* of the first element; a multiple of 16 */
   uint8_t rank;       /* 1 to 5 */
@@ -164,6 +166,26 @@ typedef struct kpk_node {
 KPK_API kpk_status kpk_bound_node(const kpk_bound *bound, const kpk_arg *args, uint32_t count,
                                   uint64_t signature, void *params, size_t bytes, kpk_node *out);
 
+/* The arguments of a call in one block, in call order, each at the next multiple of its size: what kpack.hpp makes
+ * of a call whose types it knows, so that a launch like the one before has next to nothing left to do. The block is
+ * aligned to 16, has 40 bytes more behind its last argument, and is written to. */
+typedef struct kpk_packed {
+  uint64_t types;      /* FNV-1a as of KPK_SIGNATURE_SEED, but over the type codes themselves; never 0 */
+  uint64_t odd_16;     /* bit i: argument i is no multiple of 16 */
+  uint64_t special;    /* bit i: argument i is the integer 1, or a null pointer */
+  uint64_t consts;     /* bit i: argument i is a pointer to const */
+  uint64_t misaligned; /* not 0: some pointer is no multiple of its element's size */
+  unsigned char *block;
+} kpk_packed;
+/* KPK_UNPACK: the arguments themselves are needed, call kpk_launch_args or kpk_launch_bound_args. */
+KPK_API kpk_status kpk_launch_packed(const kpk_kernel *kernel, kpk_stream stream, const kpk_packed *call);
+KPK_API kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, const kpk_packed *call);
+/* kpk_launch and kpk_launch_bound, and calls of these `types` are known afterwards. */
+KPK_API kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args,
+                                   uint32_t count, uint64_t signature, uint64_t types);
+KPK_API kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
+                                         uint32_t count, uint64_t signature, uint64_t types);
+
 /* Signature of a call: see KPK_SIGNATURE_SEED. */
 KPK_API uint64_t kpk_signature(const kpk_arg *args, uint32_t count);
 
@@ -229,8 +251,8 @@ typedef struct kpk_event {
   kpk_stream stream;         /* of a launch */
   uint64_t begin_ns, end_ns; /* of the driver's work, on CLOCK_MONOTONIC */
 } kpk_event;
-/* Called after each load, launch and unload, in the thread that made it; it may call kpack. Null: none, which
- * costs a launch nothing. Not while other threads launch. NVTX ranges (for Nsight, where a tool is attached) and
+/* Called after each load, launch and unload, in the thread that made it; it may call kpack, of which it is not
+ * told. Null: none, which costs a launch nothing. Not while other threads launch. NVTX ranges (for Nsight, where a tool is attached) and
  * lines on stderr (KPACK_LOG=info: loads; KPACK_LOG=debug: launches, too) are made in the same place. */
 typedef void (*kpk_observer)(void *user, const kpk_event *event);
 KPK_API void kpk_set_observer(kpk_observer observer, void *user);
@@ -257,7 +279,7 @@ KPK_API int kpk_is_dry(void);
 KPK_API const kpk_pack *kpk_pack_of(const kpk_abi_record *record);
 KPK_API uint32_t kpk_pack_size(const kpk_pack *pack);
 KPK_API const kpk_kernel *kpk_pack_kernel(const kpk_pack *pack, uint32_t index);
-/* By name, in O(log n); null if there is none. */
+/* By name, in O(1); null if there is none. */
 KPK_API const kpk_kernel *kpk_pack_find(const kpk_pack *pack, const char *name);
 
 KPK_API const char *kpk_pack_name(const kpk_pack *pack);

@@ -17,6 +17,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
+#include <string>
 #include <type_traits>
 
 // The vendors' own stream types, as their headers declare them.
@@ -86,7 +88,9 @@ template <>
 struct type_of<c10::Half> : is_type<DType::fp16> {};
 template <>
 struct type_of<c10::BFloat16> : is_type<DType::bf16> {};
-#if defined(__FLT16_MAX__)
+// gcc before 13 announces it on aarch64, where only its C has it.
+#if defined(__FLT16_MAX__) && (defined(__clang__) || defined(__x86_64__) || __GNUC__ >= 13)
+#define KPK_HAS_FLOAT16
 template <>
 struct type_of<_Float16> : is_type<DType::fp16> {};
 #endif
@@ -122,6 +126,103 @@ class Pointer {
 inline Pointer ptr(void *address, DType type) { return {address, type, false}; }
 inline Pointer ptr(const void *address, DType type) { return {address, type, true}; }
 
+// A tensor in device memory, for a parameter that is a host tensor descriptor (see kpk_tensor):
+//   kernel(stream, kpack::TensorDescriptor(out, {rows, columns}), kpack::TensorDescriptor(in, {rows, columns},
+//                                                                                        {row_stride, 1}));
+// Contiguous without strides. Read during the call; nothing is allocated, and the device's memory is not owned.
+// What cannot be is the launch's to refuse: shape and strides of different lengths, more than 5 dimensions.
+class TensorDescriptor {
+ public:
+  using Sizes = std::initializer_list<int64_t>;
+
+  template <class T>
+  TensorDescriptor(T *data, Sizes shape, Sizes strides = {})
+      : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
+    static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
+                  "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
+    set(shape.begin(), shape.size(), strides.begin(), strides.size());
+  }
+  TensorDescriptor(const Pointer &data, Sizes shape, Sizes strides = {}) : TensorDescriptor(data) {
+    set(shape.begin(), shape.size(), strides.begin(), strides.size());
+  }
+  // `rank` numbers each; `strides` null: contiguous.
+  template <class T>
+  TensorDescriptor(T *data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
+      : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
+    static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
+                  "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
+    set(shape, rank, strides, strides == nullptr ? 0 : rank);
+  }
+  TensorDescriptor(const Pointer &data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
+      : TensorDescriptor(data) {
+    set(shape, rank, strides, strides == nullptr ? 0 : rank);
+  }
+
+  // What is read outside the tensor is NaN instead of 0.
+  TensorDescriptor &pad_with_nan() { return set_flag(KPK_TENSOR_NAN_PADDING); }
+  // fp32 is rounded to tf32 as it is read.
+  TensorDescriptor &round_to_tf32() { return set_flag(KPK_TENSOR_ROUND_TF32); }
+  // Of a kernel that reads in im2col mode: the corners of the box of pixels, by spatial dimension, and how many
+  // elements a step is, by dimension (without: 1).
+  TensorDescriptor &im2col(std::initializer_list<int32_t> lower_corner,
+                           std::initializer_list<int32_t> upper_corner,
+                           std::initializer_list<uint32_t> element_strides = {}) {
+    copy(lower_corner, tensor_.lower_corner);
+    copy(upper_corner, tensor_.upper_corner);
+    copy(element_strides, tensor_.element_strides);
+    return *this;
+  }
+
+  const kpk_tensor &native() const { return tensor_; }
+  kpk_arg arg() const {
+    return {reinterpret_cast<uintptr_t>(&tensor_), static_cast<uint8_t>(KPK_TENSORDESC | type_), flags_, 0,
+            0};
+  }
+
+ private:
+  static constexpr size_t kMostRank = sizeof(kpk_tensor::shape) / sizeof(int64_t);
+
+  explicit TensorDescriptor(const Pointer &data) {
+    const kpk_arg pointer = data.arg();
+    tensor_.address = pointer.bits;
+    type_ = static_cast<uint8_t>(pointer.type & ~KPK_POINTER);
+    flags_ = pointer.flags;
+  }
+  TensorDescriptor(void *data, uint8_t type)
+      : TensorDescriptor(Pointer(data, static_cast<DType>(type), false)) {}
+  TensorDescriptor(const void *data, uint8_t type)
+      : TensorDescriptor(Pointer(data, static_cast<DType>(type), true)) {}
+
+  TensorDescriptor &set_flag(uint8_t flag) {
+    tensor_.flags = static_cast<uint8_t>(tensor_.flags | flag);
+    return *this;
+  }
+  template <class T, size_t N>
+  static void copy(std::initializer_list<T> from, T (&to)[N]) {
+    size_t count = 0;
+    for (const T value : from) {
+      if (count < N) to[count++] = value;
+    }
+  }
+  // Where a size or stride is missing it stays 0, and a stride that does not fit is -1: no tensor has these.
+  void set(const int64_t *shape, size_t rank, const int64_t *strides, size_t stride_count) {
+    const size_t longer = rank > stride_count ? rank : stride_count;
+    tensor_.rank = static_cast<uint8_t>(longer < UINT8_MAX ? longer : UINT8_MAX);
+    for (size_t i = 0; i < rank && i < kMostRank; ++i) tensor_.shape[i] = shape[i];
+    for (size_t i = 0; i < stride_count && i < kMostRank; ++i) tensor_.strides[i] = strides[i];
+    if (stride_count != 0 || rank > kMostRank) return;
+    int64_t stride = 1;
+    for (size_t i = rank; i-- > 0;) {
+      tensor_.strides[i] = stride;
+      if (stride < 0 || __builtin_mul_overflow(stride, shape[i], &stride)) stride = -1;
+    }
+  }
+
+  kpk_tensor tensor_ = {};
+  uint8_t type_ = KPK_VOID;
+  uint8_t flags_ = 0;
+};
+
 namespace detail {
 
 template <class T>
@@ -133,11 +234,11 @@ template <class T>
 constexpr bool is_text =
     std::is_same<std::decay_t<T>, const char *>::value || std::is_same<std::decay_t<T>, char *>::value;
 
-// The type code of an argument of type T; 0 where only the value knows it (kpack::Pointer).
+// The type code of an argument of type T; 0 where only the value knows it (kpack::Pointer, TensorDescriptor).
 template <class T>
 constexpr uint8_t code() {
   using B = bare<T>;
-  if constexpr (std::is_same<B, Pointer>::value) {
+  if constexpr (std::is_same<B, Pointer>::value || std::is_same<B, TensorDescriptor>::value) {
     return 0;
   } else if constexpr (std::is_same<B, std::nullptr_t>::value) {
     return KPK_POINTER;
@@ -166,8 +267,8 @@ constexpr uint8_t code() {
 template <class T>
 kpk_arg arg(const T &value) {
   constexpr uint8_t type = code<T>();
-  if constexpr (std::is_same<T, Pointer>::value) {
-    return value.arg();
+  if constexpr (std::is_same<T, Pointer>::value || std::is_same<T, TensorDescriptor>::value) {
+    return value.arg();  // of a descriptor: the address of `value`, which lives as long as the call
   } else if constexpr (std::is_same<T, std::nullptr_t>::value) {
     return {0, type, 0, 0, 0};
   } else if constexpr (is_text<T>) {
@@ -198,6 +299,105 @@ constexpr uint64_t signature() {
     hash = (hash ^ KPK_CLASS(codes[i])) * KPK_SIGNATURE_PRIME;
   }
   return known ? hash : 0;
+}
+
+// The same, from the values where the types do not say it.
+template <class... A>
+uint64_t signature_of(const kpk_arg *args) {
+  constexpr uint64_t known = signature<A...>();
+  return known != 0 ? known : kpk_signature(args, sizeof...(A));
+}
+
+// ---- calls as one block: see kpk_packed
+
+// Bytes of an argument of type T in a block; 0 where it lies in none.
+template <class T>
+constexpr unsigned packed_bytes() {
+  using B = bare<T>;
+  constexpr uint8_t type = code<T>();
+  if constexpr (std::is_pointer<B>::value && (type & KPK_POINTER) != 0) {
+    return sizeof(void *);
+  } else if constexpr (type == KPK_FP32 || type == KPK_FP64 || (type >= KPK_I1 && type <= KPK_U64)) {
+    return std::is_enum<B>::value || std::is_arithmetic<B>::value ? sizeof(B) : 0;
+  } else {
+    return 0;
+  }
+}
+
+template <class... A>
+constexpr bool is_packable() {
+  return sizeof...(A) < 64 && ((packed_bytes<A>() != 0) && ...);
+}
+
+template <class... A>
+struct PackedCall {
+  static constexpr unsigned next(unsigned end, unsigned bytes) { return (end + bytes - 1) / bytes * bytes; }
+  static constexpr unsigned bytes() {
+    unsigned end = 0;
+    ((end = next(end, packed_bytes<A>()) + packed_bytes<A>()), ...);
+    return end;
+  }
+  static constexpr uint64_t types() {
+    uint64_t hash = KPK_SIGNATURE_SEED;
+    ((hash = (hash ^ code<A>()) * KPK_SIGNATURE_PRIME), ...);
+    return hash | 1;
+  }
+  static constexpr uint64_t consts() {
+    uint64_t mask = 0, bit = 1;
+    ((mask |=
+      std::is_pointer<bare<A>>::value && std::is_const<std::remove_pointer_t<bare<A>>>::value ? bit : 0,
+      bit <<= 1),
+     ...);
+    return mask;
+  }
+
+  explicit PackedCall(const A &...arguments) : call{types(), 0, 0, consts(), 0, block} {
+    [[maybe_unused]] unsigned end = 0, bit = 0;
+    (put(arguments, &end, bit++), ...);
+  }
+  PackedCall(const PackedCall &) = delete;
+  PackedCall &operator=(const PackedCall &) = delete;
+
+  alignas(16) unsigned char block[bytes() + 40] = {};
+  kpk_packed call;
+
+ private:
+  template <class T>
+  void put(const T &value, unsigned *end, unsigned bit) {
+    constexpr unsigned size = packed_bytes<T>();
+    const unsigned at = next(*end, size);
+    *end = at + size;
+    const bare<T> copy = value;  // which may be volatile
+    std::memcpy(block + at, &copy, size);
+    if constexpr (std::is_pointer<T>::value) {
+      const auto address = reinterpret_cast<uintptr_t>(copy);
+      call.odd_16 |= uint64_t{(address & 15) != 0} << bit;
+      call.special |= uint64_t{address == 0} << bit;
+      call.misaligned |= address & (element_size<T>() - 1);
+    } else if constexpr (!std::is_floating_point<T>::value) {
+      const auto bits = static_cast<uint64_t>(copy);
+      call.odd_16 |= uint64_t{(bits & 15) != 0} << bit;
+      call.special |= uint64_t{bits == 1} << bit;
+    }
+  }
+  template <class T>
+  static constexpr uintptr_t element_size() {
+    constexpr uint8_t type = code<T>() & 127;
+    return type == KPK_I64 || type == KPK_U64 || type == KPK_FP64                       ? 8
+           : type == KPK_I32 || type == KPK_U32 || type == KPK_FP32                     ? 4
+           : type == KPK_I16 || type == KPK_U16 || type == KPK_FP16 || type == KPK_BF16 ? 2
+                                                                                        : 1;
+  }
+};
+
+// kpk_packed::types of such a call; 0 where it lies in no block.
+template <class... A>
+constexpr uint64_t types_of() {
+  if constexpr (is_packable<A...>()) {
+    return PackedCall<A...>::types();
+  } else {
+    return 0;
+  }
 }
 
 }  // namespace detail
@@ -245,22 +445,61 @@ inline Status use_dry_driver(const char *arch = "", bool succeed = false) {
 }
 inline Status use_real_drivers() { return kpk_use_dry_driver(nullptr, 0); }
 
+// Keeps memory ready on the device for kernels that need some while they run; see kpk_reserve_scratch.
+inline Status reserve_scratch(kpk_device device, uint64_t bytes) {
+  return kpk_reserve_scratch(device, bytes);
+}
+
 // ---- Kernels ------------------------------------------------------------------------------------------
 
-// A kernel bound to a device: a launch asks the driver nothing. `status()` says whether the binding worked.
+// A kernel bound to a device, or pinned to a variant on it: a launch asks the driver nothing. `status()` says
+// whether the binding worked.
 class Bound {
  public:
   Bound(const kpk_kernel &kernel, kpk_device device) : status_(kpk_bind(&kernel, device, &bound_)) {}
+  // Pinned to the variant that this call would run: see kpk_bind_call.
+  template <class... A>
+  static Bound pinned(const kpk_kernel &kernel, kpk_device device, const A &...arguments) {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    Bound made;
+    made.status_ =
+        kpk_bind_call(&kernel, device, args, sizeof...(A), detail::signature_of<A...>(args), &made.bound_);
+    return made;
+  }
   Status status() const { return status_; }
+  const kpk_bound &native() const { return bound_; }
   template <class... A>
   Status operator()(Stream stream, const A &...arguments) const {
+    if constexpr (detail::is_packable<A...>()) {
+      detail::PackedCall<A...> packed(arguments...);
+      const kpk_status status = kpk_launch_bound_packed(&bound_, stream.native(), &packed.call);
+      return status != KPK_UNPACK ? status : by_arguments(stream, arguments...);
+    } else {
+      return by_arguments(stream, arguments...);
+    }
+  }
+  // Of a pinned handle: the driver's function and what is known of it, how much of it runs at once, and a launch
+  // as data for a graph's node. See kpk_bound_function, kpk_bound_occupancy, kpk_bound_node.
+  Status function(kpk_function *out) const { return kpk_bound_function(&bound_, out); }
+  Status occupancy(int *blocks, int *clusters) const {
+    return kpk_bound_occupancy(&bound_, blocks, clusters);
+  }
+  template <class... A>
+  Status node(void *params, size_t bytes, kpk_node *out, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
-    return kpk_launch_bound(&bound_, stream.native(), args, sizeof...(A), detail::signature<A...>());
+    return kpk_bound_node(&bound_, args, sizeof...(A), detail::signature_of<A...>(args), params, bytes, out);
   }
 
  private:
+  Bound() : status_(KPK_OK) {}
+  template <class... A>
+  __attribute__((noinline)) kpk_status by_arguments(Stream stream, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_launch_bound_args(&bound_, stream.native(), args, sizeof...(A),
+                                 detail::signature_of<A...>(args), detail::types_of<A...>());
+  }
   kpk_bound bound_ = {};
-  kpk_status status_;
+  Status status_;
 };
 
 // A linked kernel.
@@ -275,14 +514,63 @@ class Kernel {
   // parameters. See kpk_launch.
   template <class... A>
   Status operator()(Stream stream, const A &...arguments) const {
-    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
-    return kpk_launch(kernel_, stream.native(), args, sizeof...(A), detail::signature<A...>());
+    if constexpr (detail::is_packable<A...>()) {
+      detail::PackedCall<A...> packed(arguments...);
+      const kpk_status status = kpk_launch_packed(kernel_, stream.native(), &packed.call);
+      return status != KPK_UNPACK ? status : by_arguments(stream, arguments...);
+    } else {
+      return by_arguments(stream, arguments...);
+    }
   }
   Bound bind(kpk_device device) const { return Bound(*kernel_, device); }
+  // Loads now what a first launch would: variants whose name matches the shell pattern. See kpk_preload.
+  Status preload(kpk_device device, const char *pattern = nullptr) const {
+    return kpk_preload(kernel_, device, pattern, nullptr);
+  }
+  // What was loaded goes; the next launch loads again. See kpk_unload.
+  Status unload() const { return kpk_unload(kernel_); }
+  template <class... A>
+  Bound pin(kpk_device device, const A &...arguments) const {
+    return Bound::pinned(*kernel_, device, arguments...);
+  }
+  // What this call would run on the device, and why nothing else: lines for a person. See kpk_explain.
+  template <class... A>
+  std::string explain(kpk_device device, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    std::string text(2048, '\0');
+    for (;;) {
+      const size_t length = kpk_explain(kernel_, device, args, sizeof...(A), &text[0], text.size());
+      const bool fits = length < text.size();
+      text.resize(fits ? length : length + 1);
+      if (fits) return text;
+    }
+  }
+  // Would this call run on the device? No message, nothing loaded. See kpk_supports.
+  template <class... A>
+  bool supports(kpk_device device, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_supports(kernel_, device, args, sizeof...(A), detail::signature_of<A...>(args)) != 0;
+  }
 
  private:
+  template <class... A>
+  __attribute__((noinline)) kpk_status by_arguments(Stream stream, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_launch_args(kernel_, stream.native(), args, sizeof...(A), detail::signature_of<A...>(args),
+                           detail::types_of<A...>());
+  }
   const kpk_kernel *kernel_;
 };
+
+// The same as functions: kpack::supports(tk::softmax, device, out, in, n).
+template <class... A>
+std::string explain(Kernel kernel, kpk_device device, const A &...arguments) {
+  return kernel.explain(device, arguments...);
+}
+template <class... A>
+bool supports(Kernel kernel, kpk_device device, const A &...arguments) {
+  return kernel.supports(device, arguments...);
+}
 
 class Pack {
  public:
@@ -292,6 +580,11 @@ class Pack {
   Kernel operator[](uint32_t index) const { return Kernel(*kpk_pack_kernel(pack_, index)); }
   // The address of the kernel's descriptor, or null.
   const kpk_kernel *find(const char *kernel) const { return kpk_pack_find(pack_, kernel); }
+  // The pattern is matched with "softmax.fp16.BLOCK1024.w4.a16". See kpk_preload_pack.
+  Status preload(kpk_device device, const char *pattern = nullptr) const {
+    return kpk_preload_pack(pack_, device, pattern, nullptr);
+  }
+  Status unload() const { return kpk_unload_pack(pack_); }
 
  private:
   const kpk_pack *pack_;
@@ -342,6 +635,18 @@ class LinkedKernels {
 // In the caller's own object: the section's bounds are those of the executable or .so that holds the call.
 inline LinkedKernels linked_kernels() { return {kpk_linked_begin(), kpk_linked_end()}; }
 
+// Loads now what first launches would, of all packs in the executable or shared object that holds this call: variants
+// whose name ("softmax.fp16.BLOCK1024.w4.a16") matches the shell pattern. Before a capture, or where a first launch
+// must not wait.
+inline Status preload(kpk_device device, const char *pattern = nullptr) {
+  for (const kpk_abi_record *record = kpk_linked_begin(); record != kpk_linked_end(); ++record) {
+    const kpk_pack *pack = kpk_pack_of(record);
+    if (pack == nullptr) continue;
+    if (const kpk_status status = kpk_preload_pack(pack, device, pattern, nullptr)) return status;
+  }
+  return KPK_OK;
+}
+
 // The kernel of this name in pack `pack` (null: in any), or null.
 inline const kpk_kernel *find(const char *pack, const char *kernel) {
   for (const kpk_abi_record *record = kpk_linked_begin(); record != kpk_linked_end(); ++record) {
@@ -367,6 +672,21 @@ inline const kpk_kernel *find(const char *pack, const char *kernel) {
     static ::kpack::Kernel get() { return ::kpack::Kernel(kpack_kernel_##pack##_##kernel); }        \
     operator ::kpack::Kernel() const { return get(); }                                              \
     ::kpack::Bound bind(kpk_device device) const { return get().bind(device); }                     \
+    ::kpack::Status preload(kpk_device device, const char *pattern = nullptr) const {               \
+      return get().preload(device, pattern);                                                        \
+    }                                                                                               \
+    template <class... A>                                                                           \
+    ::kpack::Bound pin(kpk_device device, const A &...arguments) const {                            \
+      return get().pin(device, arguments...);                                                       \
+    }                                                                                               \
+    template <class... A>                                                                           \
+    ::std::string explain(kpk_device device, const A &...arguments) const {                         \
+      return get().explain(device, arguments...);                                                   \
+    }                                                                                               \
+    template <class... A>                                                                           \
+    bool supports(kpk_device device, const A &...arguments) const {                                 \
+      return get().supports(device, arguments...);                                                  \
+    }                                                                                               \
     template <class... A>                                                                           \
     ::kpack::Status operator()(::kpack::Stream stream, const A &...arguments) const {               \
       return get()(stream, arguments...);                                                           \
