@@ -1,4 +1,4 @@
-// AMD: libamdhip64, by its C ABI. Declared here are only the entries used, so that no HIP header is needed.
+// AMD: libamdhip64, opened on first use, and loading.
 //
 // HIP keeps the pointer to a raw image until the module is unloaded, ties a module to the device that was
 // current when it was loaded, and in some releases refuses an image that lies in a file-backed mapping
@@ -10,49 +10,27 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "driver.h"
+#include "hip_api.h"
+#include "hip_launch.h"
+#include "hip_scratch.h"
 #include "library.h"
 #include "lock.h"
 #include "message.h"
+#include "proof.h"
 
-namespace kpk {
+namespace kpk::hip {
+
+Api g_api;
+int g_version;
+
 namespace {
 
-using hipError = int;
-constexpr hipError kSuccess = 0, kInvalidImage = 200, kFileNotFound = 301, kInvalidHandle = 400;
 constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;  // hipDeviceAttribute_t, ROCm 6 and 7
 
 // hipDeviceProp_tR0600: gcnArchName is 256 bytes at 1160 of 1472 (offsetof in ROCm 6's hip_runtime_api.h).
 constexpr size_t kPropertiesBytes = 1472, kArchNameOffset = 1160, kArchNameBytes = 256;
 constexpr size_t kRoomForNewer = 4096;  // a newer runtime may fill a longer struct
 
-#define KPK_HIP_REQUIRED(X)                                                                         \
-  X(init, "hipInit", (unsigned))                                                                    \
-  X(get_last_error, "hipGetLastError", ())                                                          \
-  X(device_count, "hipGetDeviceCount", (int *))                                                     \
-  X(get_device, "hipGetDevice", (int *))                                                            \
-  X(set_device, "hipSetDevice", (int))                                                              \
-  X(properties, "hipGetDevicePropertiesR0600", (void *, int))                                       \
-  X(device_attribute, "hipDeviceGetAttribute", (int *, int, int))                                   \
-  X(stream_device, "hipStreamGetDevice", (void *, int *))                                           \
-  X(module_load, "hipModuleLoadData", (void **, const void *))                                      \
-  X(module_unload, "hipModuleUnload", (void *))                                                     \
-  X(module_function, "hipModuleGetFunction", (void **, void *, const char *))                       \
-  X(launch_kernel, "hipModuleLaunchKernel",                                                         \
-    (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
-     void **))
-
-struct Api {
-#define KPK_FIELD(name, symbol, params) hipError(*name) params;
-  KPK_HIP_REQUIRED(KPK_FIELD)
-#undef KPK_FIELD
-  hipError (*malloc_async)(uint64_t *, size_t, void *);  // null before ROCm 5.2
-  hipError (*free_async)(uint64_t, void *);
-  const char *(*error_name)(hipError);
-  const char *(*error_string)(hipError);
-};
-
-Api g_api;
 Device g_devices[kMaxDevices];
 int g_device_count;
 bool g_always_copy;
@@ -61,15 +39,6 @@ pthread_once_t g_once = PTHREAD_ONCE_INIT;
 // hipSetDevice, load, hipModuleGetFunction and the way back belong together in one thread only; the lock
 // keeps two loads from sharing HIP's own load lock in opposite orders.
 Mutex g_load;
-
-kpk_status failed(const char *subject, const char *call, hipError code) {
-  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d): %s", subject, call,
-                                 g_api.error_name(code), code, g_api.error_string(code));
-  set_driver_code(code);
-  return status;
-}
-
-extern const Driver kHip;
 
 int attribute(int which, int ordinal, int otherwise) {
   int value = 0;
@@ -82,7 +51,7 @@ bool describe_device(int ordinal, Device *device) {
   char *arch = properties + kArchNameOffset;
   arch[kArchNameBytes - 1] = '\0';
   if (!describe_arch(arch, device)) return false;
-  device->driver = &kHip;
+  device->driver = &kDriver;
   device->ordinal = ordinal;
   device->slot = kMaxDevices + static_cast<uint32_t>(ordinal);
   device->max_threads = static_cast<uint32_t>(attribute(kMaxThreadsPerBlock, ordinal, 1024));
@@ -119,8 +88,10 @@ void open_driver() {
     g_why_not = "libamdhip64.so lacks hipGetErrorName";
   }
   if (g_why_not != nullptr) return;
-  library_function(library, "hipMallocAsync", &g_api.malloc_async);
-  library_function(library, "hipFreeAsync", &g_api.free_async);
+#define KPK_RESOLVE(name, symbol, params) library_function(library, symbol, &g_api.name);
+  KPK_HIP_OPTIONAL(KPK_RESOLVE)
+#undef KPK_RESOLVE
+  if (g_api.runtime_version(&g_version) != kSuccess) g_version = 0;
   const char *copy = std::getenv("KPACK_HIP_COPY");
   g_always_copy = copy != nullptr && std::strcmp(copy, "1") == 0;
   int count = 0;
@@ -162,6 +133,20 @@ void drop_copy(Loaded *loaded) {
   loaded->copy = nullptr;
 }
 
+// A device that does not take this image may take another one.
+[[gnu::cold]] kpk_status load_failed(const kpk_abi_image &image, const char *call, hipError code) {
+  const kpk_status status = failed(text(image.symbol), call, code);
+  if (code == kCaptureUnsupported) {
+    char words[1024];
+    Text(words, sizeof words).add("%s", kpk_message());
+    return fail(status, "%s; load before the capture begins (kpk_preload)", words);
+  }
+  if (code != kInvalidImage && code != kNoBinaryForGpu && code != kFileNotFound) return status;
+  g_api.get_last_error();  // answered by the next image, or by ours
+  set_driver_code(0);
+  return KPK_ERROR_NO_IMAGE;
+}
+
 kpk_status load_copy(const kpk_abi_image &image, Loaded *out) {
   out->copy = copy_image(image);
   out->copy_bytes = image.raw_bytes;
@@ -172,17 +157,25 @@ kpk_status load_copy(const kpk_abi_image &image, Loaded *out) {
   const hipError code = g_api.module_load(&out->module, out->copy);
   if (code == kSuccess) return KPK_OK;
   drop_copy(out);
-  return failed(text(image.symbol), "hipModuleLoadData", code);
+  return load_failed(image, "hipModuleLoadData", code);
 }
 
 kpk_status load_module(const kpk_abi_image &image, Loaded *out) {
   if (g_always_copy) return load_copy(image, out);
   const hipError code = g_api.module_load(&out->module, follow<void>(image.data));
   if (code == kSuccess) return KPK_OK;
-  if (code != kFileNotFound && code != kInvalidImage)
-    return failed(text(image.symbol), "hipModuleLoadData", code);
+  if (code != kFileNotFound && code != kInvalidImage) return load_failed(image, "hipModuleLoadData", code);
   g_api.get_last_error();  // answered by the copy: nobody else is to find it
   return load_copy(image, out);
+}
+
+// What the image says itself: HIP has no word of its own on parameters.
+kpk_status prove_image(const LoadRequest &request) {
+  Note note;
+  Word word;
+  const uint8_t kind = request.view->target(*request.image).kind;
+  if (const kpk_status status = word_of_image(*request.image, kind, &note, &word)) return status;
+  return prove(*request.image, *request.device, word);
 }
 
 // With the image's device current.
@@ -192,16 +185,20 @@ kpk_status load_here(const kpk_abi_image &image, Loaded *out) {
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
   drop_copy(out);
-  return failed(text(image.symbol), "hipModuleGetFunction", code);
+  return load_failed(image, "hipModuleGetFunction", code);
 }
 
 kpk_status load(const LoadRequest &request, Loaded *out) {
+  if (const kpk_status status = check_entries(*request.image)) return status;
+  if (const kpk_status status = prove_image(request)) return status;
+  const char *symbol = text(request.image->symbol);
+  const RelaxedCapture relaxed;
   const Lock lock(g_load);
   int before = 0;
-  if (const hipError code = g_api.get_device(&before)) return failed(request.kernel, "hipGetDevice", code);
+  if (const hipError code = g_api.get_device(&before)) return failed(symbol, "hipGetDevice", code);
   const int here = request.device->ordinal;
   if (before != here) {
-    if (const hipError code = g_api.set_device(here)) return failed(request.kernel, "hipSetDevice", code);
+    if (const hipError code = g_api.set_device(here)) return failed(symbol, "hipSetDevice", code);
   }
   const kpk_status status = load_here(*request.image, out);
   if (before != here) g_api.set_device(before);
@@ -218,72 +215,56 @@ kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t, bool) {
   return KPK_OK;
 }
 
-hipError launch_here(const LaunchRequest &request) {
-  const Plan &plan = *request.plan;
-  size_t bytes = plan.param_bytes;
-  // HIP_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
-  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), request.params,
-                   reinterpret_cast<void *>(uintptr_t{2}), &bytes, reinterpret_cast<void *>(uintptr_t{3})};
-  return g_api.launch_kernel(plan.function, request.grid[0], request.grid[1], request.grid[2], plan.block, 1,
-                             1, plan.shared_bytes, request.stream, nullptr, extra);
-}
-
-// Recent HIP refuses a stream of another device than the current one. Asking before each launch would cost
-// every caller a driver query, so the refusal is the question.
-hipError launch_there(const LaunchRequest &request, hipError refused) {
-  int before = 0;
-  const int there = request.device->ordinal;
-  if (g_api.get_device(&before) != kSuccess || before == there) return refused;
-  g_api.get_last_error();  // the refusal is answered here: nobody else is to find it
-  if (const hipError code = g_api.set_device(there)) return code;
-  const hipError code = launch_here(request);
-  g_api.set_device(before);
-  return code;
-}
-
-kpk_status launch(const LaunchRequest &request) {
-  hipError code = launch_here(request);
-  if (code == kInvalidHandle) code = launch_there(request, code);
-  return code == kSuccess ? KPK_OK : failed(text(request.plan->image->symbol), "hipModuleLaunchKernel", code);
-}
-
-kpk_status allocate(void *stream, size_t bytes, const char *symbol, uint64_t *address) {
-  if (g_api.malloc_async == nullptr || g_api.free_async == nullptr) {
-    return fail(KPK_ERROR_LIMIT, "%s: needs stream-ordered memory, which HIP has from ROCm 5.2 on", symbol);
-  }
-  const hipError code = g_api.malloc_async(address, bytes, stream);
-  return code == kSuccess ? KPK_OK : failed(symbol, "hipMallocAsync", code);
-}
-
-kpk_status give_back(void *stream, uint64_t address, const char *symbol) {
-  const hipError code = g_api.free_async(address, stream);
-  return code == kSuccess ? KPK_OK : failed(symbol, "hipFreeAsync", code);
-}
-
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-kpk_status zero(void *, uint64_t, size_t, const char *) { return KPK_ERROR_UNSUPPORTED; }
-kpk_status reserve(const Device &, size_t) { return KPK_ERROR_UNSUPPORTED; }
-kpk_status occupancy(const Plan &, const char *, int *, int *) { return KPK_ERROR_UNSUPPORTED; }
+// Not every release refuses a function in a stream of another device.
+bool asks() { return true; }
 
-const Driver kHip = {"HIP",     place_of, context_of, load,    unload,    launch, allocate,
-                     give_back, skip,     zero,       reserve, occupancy, nullptr};
+// The device's number, so that 0 is none.
+uint64_t here(void *stream) {
+  int device = -1;
+  const bool default_stream = reinterpret_cast<uintptr_t>(stream) <= 2;
+  const hipError code = default_stream ? g_api.get_device(&device) : g_api.stream_device(stream, &device);
+  return code == kSuccess ? static_cast<uint64_t>(device) + 1 : 0;
+}
+
+uint64_t place(const Device &device, uint64_t) { return static_cast<uint64_t>(device.ordinal) + 1; }
+
+// Streams know their device: nobody is ever elsewhere.
+kpk_status enter(void *stream, const char *kernel, Place *out, void **) {
+  return place_of(stream, kernel, out);
+}
+void leave(void *) {}
 
 }  // namespace
 
+kpk_status failed(const char *subject, const char *call, hipError code) {
+  const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d): %s", subject, call,
+                                 g_api.error_name(code), code, g_api.error_string(code));
+  set_driver_code(code);
+  return status;
+}
+
+const Driver kDriver = {"HIP",  enter,    leave,     asks, here, place,   context_of, load,   unload,
+                        launch, allocate, give_back, skip, zero, reserve, occupancy,  nullptr};
+
+}  // namespace kpk::hip
+
+namespace kpk {
+
 const Driver *hip_driver(const char **why) {
-  pthread_once(&g_once, open_driver);
-  *why = g_why_not;
-  return g_why_not == nullptr ? &kHip : nullptr;
+  pthread_once(&hip::g_once, hip::open_driver);
+  *why = hip::g_why_not;
+  return hip::g_why_not == nullptr ? &hip::kDriver : nullptr;
 }
 
 int hip_device_count() {
   const char *why;
-  return hip_driver(&why) == nullptr ? 0 : g_device_count;
+  return hip_driver(&why) == nullptr ? 0 : hip::g_device_count;
 }
 
 const Device *hip_device(int ordinal) {
-  return ordinal >= 0 && ordinal < hip_device_count() ? &g_devices[ordinal] : nullptr;
+  return ordinal >= 0 && ordinal < hip_device_count() ? &hip::g_devices[ordinal] : nullptr;
 }
 
 }  // namespace kpk
