@@ -3,57 +3,216 @@
 
 #include "cuda_load.h"
 
+#include <cstring>
+
 #include "cuda_api.h"
+#include "cuda_context.h"
 #include "message.h"
+#include "proof.h"
 
 namespace kpk::cuda {
 namespace {
 
-constexpr int kFuncMaxDynamicShared = 8;     // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-constexpr int kFuncNonPortableCluster = 14;  // CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
-constexpr int kBinaryIsPreserved = 1;        // CU_LIBRARY_BINARY_IS_PRESERVED: .rodata never moves
+constexpr int kFuncMaxThreads = 0, kFuncStaticShared = 1, kFuncRegisters = 4;  // CU_FUNC_ATTRIBUTE_...
+constexpr int kFuncMaxDynamicShared = 8, kFuncNonPortableCluster = 14;
+constexpr int kJitErrorLog = 5, kJitErrorLogBytes = 6;  // CU_JIT_ERROR_LOG_BUFFER, ..._SIZE_BYTES
+constexpr int kBinaryIsPreserved = 1;                   // CU_LIBRARY_BINARY_IS_PRESERVED: .rodata never moves
 constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
+
+// CUDA_ERROR_...
+constexpr CUresult kInvalidImage = 200, kNoBinaryForGpu = 209, kInvalidPtx = 218, kNoJitCompiler = 221,
+                   kUnsupportedPtx = 222, kJitDisabled = 223, kInvalidHandle = 400, kContextIsDestroyed = 709,
+                   kCaptureUnsupported = 900;
+
+bool is_about_ptx(CUresult code) {
+  return code == kInvalidPtx || code == kNoJitCompiler || code == kUnsupportedPtx || code == kJitDisabled;
+}
+
+// The device, or the driver for it, does not take this image; it may take another one.
+bool is_about_image(CUresult code) {
+  return code == kInvalidImage || code == kNoBinaryForGpu || is_about_ptx(code);
+}
+
+// A library that does not live any more: the device was reset.
+bool is_gone(CUresult code) {
+  return code == kInvalidContext || code == kInvalidHandle || code == kContextIsDestroyed;
+}
+
+// Adds to the message of this thread.
+kpk_status add_words(kpk_status status, const char *between, const char *more) {
+  char words[1024];
+  Text(words, sizeof words).add("%s", kpk_message());
+  return fail(status, "%s%s%s", words, between, more);
+}
+
+// What the compiler in the driver says of a PTX that it refused: its first line. Asked for by loading it once
+// more, as a module, since a library would keep the buffer for later loads.
+void read_jit_log(const kpk_abi_image &image, char *log, size_t bytes) {
+  *log = '\0';
+  if (g_api.module_load_ex == nullptr) return;
+  int options[] = {kJitErrorLog, kJitErrorLogBytes};
+  void *values[] = {log, reinterpret_cast<void *>(bytes - 1)};
+  void *module = nullptr;
+  const CUresult code = g_api.module_load_ex(&module, follow<void>(image.data), 2, options, values);
+  if (code == kSuccess) g_api.module_unload(module);
+  log[bytes - 1] = '\0';
+  log[std::strcspn(log, "\r\n")] = '\0';
+}
+
+[[gnu::cold]] kpk_status load_failed(const LoadRequest &request, const char *call, CUresult code) {
+  kpk_status status = failed(text(request.image->symbol), call, code);
+  if (code == kCaptureUnsupported)
+    return add_words(status, "; ", "load before the capture begins (kpk_preload)");
+  if (!is_about_image(code)) return status;
+  status = KPK_ERROR_NO_IMAGE;
+  char log[512] = "";
+  if (is_about_ptx(code)) read_jit_log(*request.image, log, sizeof log);
+  return add_words(status, *log == '\0' ? "" : ": ", log);
+}
+
+// The call that failed, if one did.
+struct Result {
+  CUresult code;
+  const char *call;
+};
+
+Result function_of(void *library, const kpk_abi_image &image, void **out) {
+  void *kernel = nullptr;
+  CUresult code = g_api.library_kernel(&kernel, library, text(image.entry));
+  if (code != kSuccess) return {code, "cuLibraryGetKernel"};
+  code = g_api.kernel_function(out, kernel);
+  return {code, "cuKernelGetFunction"};
+}
 
 kpk_status load_library(const LoadRequest &request, Loaded *out) {
   const kpk_abi_image &image = *request.image;
   if (request.other != nullptr) {
     out->module = request.other->module;
-  } else {
-    int option = kBinaryIsPreserved;
-    void *yes = reinterpret_cast<void *>(uintptr_t{1});
-    const void *data = follow<void>(image.data);
-    const CUresult code = g_api.library_load(&out->module, data, nullptr, nullptr, 0, &option, &yes, 1);
-    if (code != kSuccess) return failed(text(image.symbol), "cuLibraryLoadData", code);
+    const Result result = function_of(out->module, image, &out->function);
+    if (result.code == kSuccess) return KPK_OK;
+    if (!is_gone(result.code)) return load_failed(request, result.call, result.code);
   }
-  void *kernel = nullptr;
-  const char *call = "cuLibraryGetKernel";
-  CUresult code = g_api.library_kernel(&kernel, out->module, text(image.entry));
-  if (code == kSuccess) {
-    call = "cuKernelGetFunction";
-    code = g_api.kernel_function(&out->function, kernel);
-  }
-  if (code == kSuccess) return KPK_OK;
-  if (request.other == nullptr) g_api.library_unload(out->module);
-  return failed(text(image.symbol), call, code);
+  int option = kBinaryIsPreserved;
+  void *yes = reinterpret_cast<void *>(uintptr_t{1});
+  const void *data = follow<void>(image.data);
+  const CUresult code = g_api.library_load(&out->module, data, nullptr, nullptr, 0, &option, &yes, 1);
+  if (code != kSuccess) return load_failed(request, "cuLibraryLoadData", code);
+  const Result result = function_of(out->module, image, &out->function);
+  if (result.code == kSuccess) return KPK_OK;
+  g_api.library_unload(out->module);
+  return load_failed(request, result.call, result.code);
 }
 
 kpk_status load_module(const LoadRequest &request, Loaded *out) {
   const kpk_abi_image &image = *request.image;
   CUresult code = g_api.module_load(&out->module, follow<void>(image.data));
-  if (code != kSuccess) return failed(text(image.symbol), "cuModuleLoadData", code);
+  if (code != kSuccess) return load_failed(request, "cuModuleLoadData", code);
   code = g_api.module_function(&out->function, out->module, text(image.entry));
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
-  return failed(text(image.symbol), "cuModuleGetFunction", code);
+  return load_failed(request, "cuModuleGetFunction", code);
+}
+
+void drop(const LoadRequest &request, const Loaded &loaded) {
+  if (!g_api.has_library) {
+    g_api.module_unload(loaded.module);
+  } else if (request.other == nullptr || request.other->module != loaded.module) {
+    g_api.library_unload(loaded.module);
+  }
+}
+
+// What a launch of the function needs to be allowed.
+kpk_status opt_in(const kpk_abi_image &image, void *function) {
+  CUresult code = kSuccess;
+  if (uint64_t{image.shared_bytes} + image.static_shared_bytes > kDefaultSharedBytes) {
+    code = g_api.func_set(function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
+  }
+  if (code == kSuccess && (image.flags & KPK_IMAGE_NONPORTABLE_CLUSTER) != 0) {
+    code = g_api.func_set(function, kFuncNonPortableCluster, 1);
+  }
+  return code == kSuccess ? KPK_OK : failed(text(image.symbol), "cuFuncSetAttribute", code);
+}
+
+uint32_t attribute_of(void *function, int which) {
+  int value = 0;
+  return g_api.func_get(&value, which, function) == kSuccess && value > 0 ? static_cast<uint32_t>(value) : 0;
+}
+
+bool param_of_function(void *function, uint32_t index, Param *out) {
+  size_t offset = 0, size = 0;
+  if (g_api.param_info(function, index, &offset, &size) != kSuccess) return false;
+  *out = {static_cast<uint32_t>(offset), static_cast<uint32_t>(size)};
+  return true;
+}
+
+// The driver's word, and the image's own on the layout where the driver has none.
+kpk_status prove_function(const LoadRequest &request, void *function) {
+  const kpk_abi_image &image = *request.image;
+  Note note;
+  Word word{};
+  if (g_api.param_info == nullptr) {
+    const kpk_status status = word_of_image(image, request.view->target(image).kind, &note, &word);
+    if (status != KPK_OK) return status;
+    if (const kpk_status noted = prove(image, *request.device, word)) return noted;
+    word = Word{};
+  } else {
+    word.param = param_of_function;
+    word.from = function;
+  }
+  word.whose = "the driver";
+  word.max_threads = attribute_of(function, kFuncMaxThreads);
+  word.static_shared_bytes = attribute_of(function, kFuncStaticShared);
+  word.registers = attribute_of(function, kFuncRegisters);
+  return prove(image, *request.device, word);
+}
+
+// How many of its clusters the device runs at once says whether it runs one at all.
+kpk_status prove_clusters(const LoadRequest &request, void *function) {
+  const kpk_abi_image &image = *request.image;
+  Plan plan = *request.plan;
+  plan.function = function;
+  int clusters = 1;
+  const kpk_status status = clusters_at_once(plan, text(image.symbol), &clusters);
+  if (status != KPK_OK || clusters > 0) return status;
+  return fail(KPK_ERROR_LIMIT, "%s: needs clusters of %u x %u x %u blocks, of which %s cannot run one",
+              text(image.symbol), image.cluster[0], image.cluster[1], image.cluster[2], request.device->arch);
+}
+
+kpk_status finish(const LoadRequest &request, void *function) {
+  if (const kpk_status status = prove_function(request, function)) return status;
+  if (const kpk_status status = opt_in(*request.image, function)) return status;
+  return prove_clusters(request, function);
+}
+
+kpk_status load_here(const LoadRequest &request, Loaded *out) {
+  if (const kpk_status status = g_api.has_library ? load_library(request, out) : load_module(request, out))
+    return status;
+  const kpk_status status = finish(request, out->function);
+  if (status != KPK_OK) drop(request, *out);
+  return status;
 }
 
 }  // namespace
+
+kpk_status accepts(const LoadRequest &request) {
+  const char *symbol = text(request.image->symbol);
+  const auto least = static_cast<int>(request.image->least_driver);
+  if (g_version < least) {
+    return fail(KPK_ERROR_NO_IMAGE, "%s: needs a driver of CUDA %d.%d at least, this one is of %d.%d", symbol,
+                least / 1000, least % 1000 / 10, g_version / 1000, g_version % 1000 / 10);
+  }
+  if (request.plan->special && g_api.launch_kernel_ex == nullptr) {
+    return fail(KPK_ERROR_NO_IMAGE, "%s: needs launch attributes, which drivers have from CUDA 11.8 on",
+                symbol);
+  }
+  return KPK_OK;
+}
 
 kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bool last) {
   CUresult code = kSuccess;
   if (g_api.has_library) {
     if (last) code = g_api.library_unload(loaded.module);
-    return code == kSuccess ? KPK_OK : failed(kernel, "cuLibraryUnload", code);
+    return code == kSuccess || is_gone(code) ? KPK_OK : failed(kernel, "cuLibraryUnload", code);
   }
   void *before = nullptr;
   g_api.ctx_get_current(&before);
@@ -65,31 +224,17 @@ kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bo
 }
 
 kpk_status load(const LoadRequest &request, Loaded *out) {
-  const auto least = static_cast<int>(request.image->least_driver);
-  if (g_version < least) {
-    return fail(KPK_ERROR_LIMIT, "%s: needs a driver of CUDA %d.%d at least, this one is of %d.%d",
-                text(request.image->symbol), least / 1000, least % 1000 / 10, g_version / 1000,
-                g_version % 1000 / 10);
-  }
-  if (request.plan->special && g_api.launch_kernel_ex == nullptr) {
-    return fail(KPK_ERROR_LIMIT, "%s: needs launch attributes, which drivers have from CUDA 11.8 on",
-                text(request.image->symbol));
-  }
-  if (const kpk_status status = g_api.has_library ? load_library(request, out) : load_module(request, out))
-    return status;
-  const kpk_abi_image &image = *request.image;
-  CUresult code = kSuccess;
-  if (image.shared_bytes + image.static_shared_bytes > kDefaultSharedBytes) {
-    code = g_api.func_set(out->function, kFuncMaxDynamicShared, static_cast<int>(image.shared_bytes));
-  }
-  if (code == kSuccess && (image.flags & KPK_IMAGE_NONPORTABLE_CLUSTER) != 0) {
-    code = g_api.func_set(out->function, kFuncNonPortableCluster, 1);
-  }
-  if (code == kSuccess) return KPK_OK;
-  const bool last = request.other == nullptr;
-  if (g_api.has_library && last) g_api.library_unload(out->module);
-  if (!g_api.has_library) g_api.module_unload(out->module);
-  return failed(text(image.symbol), "cuFuncSetAttribute", code);
+  if (const kpk_status status = accepts(request)) return status;
+  // Older drivers refuse to load while this thread, or any thread in global mode, captures a stream.
+  const RelaxedCapture relaxed;
+  void *before = nullptr;
+  bool changed = false;
+  const kpk_status entered =
+      enter_context(*request.device, request.context, text(request.image->symbol), &before, &changed);
+  if (entered != KPK_OK) return entered;
+  const kpk_status status = load_here(request, out);
+  if (changed) leave(before);
+  return status;
 }
 
 }  // namespace kpk::cuda

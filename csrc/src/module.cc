@@ -5,8 +5,10 @@
 
 #include "describe.h"
 #include "expr.h"
+#include "library.h"
 #include "lock.h"
 #include "message.h"
+#include "observe.h"
 
 namespace kpk {
 namespace {
@@ -93,43 +95,114 @@ DeviceState *new_device_state(KernelState &kernel, const Device &on) {
   return device;
 }
 
-kpk_status fill_function(const DeviceState &device, const Candidate &candidate, const Function *others,
-                         Function *made) {
-  const KernelView &view = device.kernel->view;
-  auto *stores = reinterpret_cast<Store *>(made + 1);
-  if (const kpk_status status =
-          prepare(view, candidate.variant, candidate.image, *device.device, stores, &made->plan)) {
-    return status;
-  }
-  const LoadRequest request{view.name(), device.device, made->plan.image, &made->plan,
-                            others == nullptr ? nullptr : &others->loaded};
-  const kpk_status status = device.device->driver->load(request, &made->loaded);
-  made->plan.function = made->loaded.function;
-  made->next = others;
+// Where the load of one image begins and ends.
+kpk_status load_image(const LoadRequest &request, Loaded *out) {
+  Span span = begin_span(*request.image);
+  const kpk_status status = request.device->driver->load(request, out);
+  end_span(&span);
+  note_load({status, request.view, request.plan->variant, request.image, request.device}, span);
   return status;
 }
 
-// A function for `context`, in front of `others`: the same image in other contexts.
-kpk_status new_function(const DeviceState &device, const Candidate &candidate, uint64_t context,
-                        const Function *others, Function **out) {
+// Loads made->image, which is the candidate's first one or, where that is refused, another.
+kpk_status fill_function(const DeviceState &device, const Candidate &candidate, const Function *others,
+                         Function *made) {
   const KernelView &view = device.kernel->view;
-  auto *made = zeroed<Function>(sizeof(Function) + store_bytes(view.images[candidate.image]));
+  auto *memo_arrays = reinterpret_cast<unsigned char *>(made + 1);
+  auto *stores = reinterpret_cast<Store *>(memo_arrays + memo_bytes(view));
+  if (const kpk_status status =
+          prepare(view, candidate.variant, made->image, *device.device, stores, &made->plan)) {
+    return status;
+  }
+  const bool loaded = others != nullptr && others->image == made->image;
+  const LoadRequest request{&view,       device.device, made->plan.image,
+                            &made->plan, made->context, loaded ? &others->loaded : nullptr};
+  const kpk_status status = load_image(request, &made->loaded);
+  made->plan.function = made->loaded.function;
+  made->next = others;
+  make_memo(view, *device.overloads[made->plan.variant->overload], candidate, made->plan, *device.device,
+            made->context, memo_arrays, &made->memo);
+  return status;
+}
+
+// A function of `image` for `context`, in front of `others`: those of other contexts.
+kpk_status new_function(const DeviceState &device, const Candidate &candidate, uint32_t image,
+                        uint64_t context, const Function *others, Function **out) {
+  const KernelView &view = device.kernel->view;
+  auto *made = zeroed<Function>(sizeof(Function) + memo_bytes(view) + store_bytes(view.images[image]));
   if (made == nullptr) return out_of_memory(view.name());
   made->context = context;
+  made->device = device.device;
+  made->view = &view;
+  made->image = image;
   const kpk_status status = fill_function(device, candidate, others, made);
   if (status != KPK_OK) return std::free(made), status;
   *out = made;
   return KPK_OK;
 }
 
+// The device, or its driver, does not take the image: it may take another one of the variant.
+bool is_refusal(kpk_status status) { return status == KPK_ERROR_NO_IMAGE || status == KPK_ERROR_LIMIT; }
+
+// None of the images that were tried is taken: `why` has a line on each.
+kpk_status refuse_all(const DeviceState &device, const Candidate &candidate, kpk_status last,
+                      const char *why) {
+  const KernelView &view = device.kernel->view;
+  return fail(last, "%s: no image of variant %s can be loaded on %s:%s", view.name(),
+              text(view.variants[candidate.variant].name), device.device->arch, why);
+}
+
+// Tries the images of the candidate, best first, until one is taken.
+kpk_status first_function(const DeviceState &device, const Candidate &candidate, uint64_t context,
+                          const Function *others, Function **out) {
+  const KernelView &view = device.kernel->view;
+  const kpk_abi_variant &variant = view.variants[candidate.variant];
+  char reasons[2048];
+  Text why(reasons, sizeof reasons);
+  uint32_t image = others == nullptr ? candidate.image : others->image;
+  for (uint32_t tried = 1;; ++tried) {
+    const kpk_status status = new_function(device, candidate, image, context, others, out);
+    if (!is_refusal(status)) {
+      if (status == KPK_OK && tried > 1) message();  // who asks for it now is not told of the ones before
+      return status;
+    }
+    image = next_image(view, variant, *device.device, image);
+    if (image == kNoImage && tried == 1) return status;
+    why.add("\n  %s", kpk_message());
+    if (image == kNoImage) return refuse_all(device, candidate, status, reasons);
+  }
+}
+
+// Drivers keep pointers into images: the object that has them stays until they are unloaded. Nobody waits for this
+// thread while it is in the dynamic loader, whose lock another one may hold, in a constructor that launches.
+void pin(KernelState &state) {
+  if (state.pin.load(std::memory_order_acquire) != nullptr) return;
+  void *pinned = library_pin(state.view.kernel);
+  void *before = nullptr;
+  if (pinned != nullptr && !state.pin.compare_exchange_strong(before, pinned)) library_unpin(pinned);
+}
+
+void free_packed(const Function &function) {
+  const Packed *packed = function.packed.load(std::memory_order_relaxed);
+  while (packed != nullptr) {
+    const Packed *next = packed->next;
+    std::free(const_cast<Packed *>(packed));
+    packed = next;
+  }
+}
+
 // Unloads and frees a list of functions.
-kpk_status free_functions(const char *kernel, const Device &device, const Function *first) {
+kpk_status free_functions(const KernelView &view, const Device &device, const Function *first) {
   kpk_status status = KPK_OK;
   while (first != nullptr) {
     const Function *next = first->next;
     const bool last = next == nullptr || next->loaded.module != first->loaded.module;
-    const kpk_status one = device.driver->unload(first->loaded, kernel, first->context, last);
+    Span span = begin_span(*first->plan.image);
+    const kpk_status one = device.driver->unload(first->loaded, view.name(), first->context, last);
+    end_span(&span);
+    tell_unload({one, &view, first->plan.variant, first->plan.image, &device}, span);
     if (status == KPK_OK) status = one;
+    free_packed(*first);
     std::free(const_cast<Function *>(first));
     first = next;
   }
@@ -139,11 +212,13 @@ kpk_status free_functions(const char *kernel, const Device &device, const Functi
 kpk_status forget_on(DeviceState &device) {
   const KernelView &view = device.kernel->view;
   kpk_status status = KPK_OK;
+  device.last.store(nullptr, std::memory_order_relaxed);
+  device.packed.store(nullptr, std::memory_order_relaxed);
   for (uint32_t k = 0; k < view.overloads.size(); ++k) {
     Choices &choices = *device.overloads[k];
     for (uint32_t c = 0; c < choices.count; ++c) {
       const Function *first = choices.candidates[c].functions.exchange(nullptr);
-      const kpk_status one = free_functions(view.name(), *device.device, first);
+      const kpk_status one = free_functions(view, *device.device, first);
       if (status == KPK_OK) status = one;
     }
   }
@@ -188,26 +263,58 @@ kpk_status load_function(const DeviceState &device, Candidate &candidate, uint64
     candidate.loading = true;
   }
   Function *made = nullptr;
-  const kpk_status status = new_function(device, candidate, context, others, &made);
-  const Lock lock(g_mutex);
-  if (status == KPK_OK) {
-    candidate.functions.store(made, std::memory_order_release);
-    *out = made;
+  const kpk_status status = first_function(device, candidate, context, others, &made);
+  {
+    const Lock lock(g_mutex);
+    if (status == KPK_OK) {
+      candidate.functions.store(made, std::memory_order_release);
+      *out = made;
+    }
+    candidate.loading = false;
+    pthread_cond_broadcast(&g_loaded);
   }
-  candidate.loading = false;
-  pthread_cond_broadcast(&g_loaded);
+  if (status == KPK_OK) pin(*device.kernel);
+  tell_loads();
   return status;
+}
+
+const Packed *find_packed(const Function &function, const kpk_arg *args, uint32_t count, uint64_t types) {
+  constexpr uint32_t kMost = 8;  // of one function: call sites beyond it pass their arguments one by one
+  const Packed *first = function.packed.load(std::memory_order_acquire);
+  uint32_t known = 0;
+  for (const Packed *packed = first; packed != nullptr; packed = packed->next, ++known) {
+    if (packed->types == types) return packed->plan != nullptr ? packed : nullptr;
+  }
+  if (known >= kMost) return nullptr;
+  auto *made = zeroed<Packed>();
+  if (made == nullptr) return nullptr;
+  // What cannot be launched so is kept, too, so that nobody tries again.
+  if (!make_packed(function, args, count, types, made)) *made = Packed{};
+  made->types = types;
+  made->next = first;
+  // Who comes second leaves it to the next call.
+  if (!function.packed.compare_exchange_strong(first, made, std::memory_order_acq_rel))
+    return std::free(made), nullptr;
+  return made->plan != nullptr ? made : nullptr;
 }
 
 kpk_status forget(const kpk_kernel &kernel) {
   KernelState *state = slot_of(kernel).state.load(std::memory_order_acquire);
   kpk_status status = KPK_OK;
   if (state == nullptr) return status;
+  slot_of(kernel).last.store(nullptr, std::memory_order_relaxed);
+  slot_of(kernel).packed.store(nullptr, std::memory_order_relaxed);
+  slot_of(kernel).moves.store(false, std::memory_order_relaxed);
+  for (std::atomic<const Function *> &recent : state->recent)
+    recent.store(nullptr, std::memory_order_relaxed);
   for (std::atomic<DeviceState *> &slot : state->devices) {
     DeviceState *device = slot.load(std::memory_order_acquire);
     const kpk_status one = device == nullptr ? KPK_OK : forget_on(*device);
     if (status == KPK_OK) status = one;
   }
+  // What a driver refused to give back may still be read.
+  void *pinned = status == KPK_OK ? state->pin.exchange(nullptr) : nullptr;
+  if (pinned != nullptr) library_unpin(pinned);
   return status;
 }
 

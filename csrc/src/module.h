@@ -9,37 +9,57 @@
 #include "call.h"
 #include "device.h"
 #include "driver.h"
+#include "memo.h"
+#include "packed.h"
 #include "plan.h"
 #include "select.h"
 #include "view.h"
 
 namespace kpk {
 
-// One loaded image in one context, with all that launching it takes.
+// One loaded image in one context, with all that launching it takes. Its memo and plan are read by every launch;
+// behind it, in the same block, lie the arrays that they point to.
 struct alignas(64) Function {
-  uint64_t context;  // 0: any context of the device
+  Memo memo;
   Plan plan;
-  const Function *next;  // the same image in another context
+  uint64_t context;  // 0: any context of the device
+  const Device *device;
+  const KernelView *view;                      // for messages
+  const Function *next;                        // the same image in another context
+  mutable std::atomic<const Packed *> packed;  // ways to call it as a block, a list
   Loaded loaded;
+  uint32_t image;  // in KernelView::images
 };
 
 struct KernelState;
 struct alignas(64) DeviceState {
   const Device *device;
   KernelState *kernel;
+  std::atomic<const Function *> last;  // launched through a bound handle
+  std::atomic<const Packed *> packed;  // the same, for a call as one block
   Choices **overloads;                 // of each overload
-  std::atomic<const Function *> last;  // launched: for prefetch() alone
 };
 
+constexpr uint32_t kRecent = 16;
 struct alignas(64) KernelState {
-  std::atomic<uint32_t> overload;   // found by the last call: where the next one looks first
-  std::atomic<DeviceState *> last;  // launched on: for prefetch() alone
+  std::atomic<uint32_t> overload;                 // found by the last call: where the next one looks first
+  std::atomic<const Function *> recent[kRecent];  // launched, by place: of a kernel that is used in several
   std::atomic<DeviceState *> devices[kMaxDeviceSlots];
+  std::atomic<void *> pin;  // of library_pin(): while something is loaded
   KernelView view;
 };
 
+// A place is the id of a context, its address, or the number of a device: all of its bits count.
+inline std::atomic<const Function *> &recent_at(KernelState &state, uint64_t place) {
+  return state.recent[place * UINT64_C(0x9e3779b97f4a7c15) >> 60];
+}
+static_assert(kRecent == 1 << 4, "recent_at() takes the upper four bits");
+
 struct StateSlot {
   std::atomic<KernelState *> state;
+  std::atomic<const Function *> last;  // launched: where the next launch looks first
+  std::atomic<const Packed *> packed;  // the same, for a call as one block
+  std::atomic<bool> moves;             // it has been launched in several places: the next launch asks where
 };
 static_assert(sizeof(StateSlot) <= KPK_STATE_BYTES, "the state slot of the ABI is too small");
 
@@ -77,23 +97,8 @@ inline kpk_status function_of(const DeviceState &device, Candidate &candidate, u
   return *out != nullptr ? KPK_OK : load_function(device, candidate, context, out);
 }
 
-// Asks for what a launch like the last one will read. Between two launches the driver has had the caches; this
-// way the lines come while the launch is at something else.
-inline void prefetch(const DeviceState &device, uint32_t overload) {
-  const auto line = [](const void *at, int number) {
-    __builtin_prefetch(static_cast<const char *>(at) + 64 * number);
-  };
-  const Choices *choices = device.overloads[overload];
-  const Function *function = device.last.load(std::memory_order_relaxed);
-  line(choices, 0);
-  line(choices, 1);  // the checks, and behind them the bounds
-  line(choices, 2);
-  line(device.device, 0);
-  if (function == nullptr) return;
-  line(function, 0);
-  line(function, 1);
-  line(function + 1, 0);  // the stores
-}
+// The way to launch such a call as a block, made at its first launch by `args`; null if there is none.
+const Packed *find_packed(const Function &function, const kpk_arg *args, uint32_t count, uint64_t types);
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.
 kpk_status forget(const kpk_kernel &kernel);
