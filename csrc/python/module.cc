@@ -2,14 +2,19 @@
 // value may be is the runtime's to say, what a status becomes is kpack/runtime.py's.
 #include <kpack/kpack.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "explain.h"
 #include "library.h"
+#include "view.h"
 
 namespace py = pybind11;
 
@@ -109,6 +114,8 @@ std::optional<uint8_t> dtype_code(py::handle dtype) {
 struct Arguments {
   std::vector<kpk_arg> values;
   std::vector<py::object> alive;
+  std::deque<kpk_tensor> tensors;  // which does not move them
+  bool host_memory_too = false;    // nothing will reach it
 };
 
 kpk_arg value(uint8_t type, uint64_t bits, uint8_t flags = 0) { return {bits, type, flags, 0, 0}; }
@@ -142,12 +149,13 @@ kpk_arg from_text(py::handle object) {
 }
 
 // A GPU cannot reach a program's own memory; the dry driver reaches none at all.
-void refuse_host_memory(const std::string &device) {
-  if (kpk_is_dry() == 0) throw Error("expected memory of a GPU, got memory of " + device);
+void refuse_host_memory(const Arguments &call, const std::string &device) {
+  if (kpk_is_dry() == 0 && !call.host_memory_too)
+    throw Error("expected memory of a GPU, got memory of " + device);
 }
 
 // Memory of a GPU, as torch says it: AMD's is cuda, too. What says nothing is taken at its word.
-void check_torch_device(py::handle object) {
+void check_torch_device(py::handle object, const Arguments &call) {
   const py::object is_cuda = py::getattr(object, "is_cuda", py::none());
   if (is_cuda.ptr() == Py_True) return;
   const py::object device = py::getattr(object, "device", py::none());
@@ -155,12 +163,12 @@ void check_torch_device(py::handle object) {
   const std::string name = type.is_none() ? "" : std::string(py::str(type));
   if (name == "meta") throw Error("expected memory of a GPU, got a meta tensor, which has no memory");
   if (name == "cuda" || name == "hip" || (name.empty() && is_cuda.is_none())) return;
-  refuse_host_memory("device " + (name.empty() ? "cpu" : name));
+  refuse_host_memory(call, "device " + (name.empty() ? "cpu" : name));
 }
 
 // torch.Tensor, and what looks like one.
-kpk_arg from_data_ptr(py::handle object, py::handle data_ptr) {
-  check_torch_device(object);
+kpk_arg from_data_ptr(py::handle object, py::handle data_ptr, const Arguments &call) {
+  check_torch_device(object, call);
   const py::object dtype = py::getattr(object, "dtype", py::none());
   const std::optional<uint8_t> type = dtype_code(dtype);
   if (!type) throw Error("expected a tensor of a type that Triton has, got " + std::string(py::str(dtype)));
@@ -176,6 +184,14 @@ kpk_arg from_cuda_array(const py::dict &interface) {
   if (!type) throw Error("expected an array of a type that Triton has, got typestr '" + typestr + "'");
   const py::tuple data = interface["data"];
   return pointer(*type, data[0].is_none() ? 0 : data[0].cast<uint64_t>(), data[1].cast<bool>());
+}
+
+// kpack.runtime.Pointer: (type, address, whether it is const).
+kpk_arg from_pointer(const py::tuple &pointer_of) {
+  const std::string name = py::str(pointer_of[0]);
+  const std::optional<uint8_t> type = find(kDtypes, name.c_str());
+  if (!type) throw Error("expected a pointer to a type that Triton has, got " + name);
+  return pointer(*type, pointer_of[1].cast<uint64_t>(), pointer_of[2].cast<bool>());
 }
 
 // ---- DLPack, as its specification lays the structs out: the part that is read here
@@ -206,11 +222,11 @@ std::optional<uint8_t> dlpack_type(const DLTensor &tensor) {
   return tensor.lanes == 1 ? find(table, name.c_str()) : std::nullopt;
 }
 
-void check_dlpack_device(int device) {
+void check_dlpack_device(int device, const Arguments &call) {
   for (const int reachable : kDLReachable) {
     if (device == reachable) return;
   }
-  refuse_host_memory(device == kDLCpu ? "device cpu" : "DLPack device type " + std::to_string(device));
+  refuse_host_memory(call, device == kDLCpu ? "device cpu" : "DLPack device type " + std::to_string(device));
 }
 
 // What a producer is asked to wait with: the stream as DLPack counts, where CUDA's default stream is 1.
@@ -221,7 +237,7 @@ py::object dlpack_stream(int device, const void *stream) {
 
 kpk_arg from_dlpack(py::handle object, const void *stream, Arguments *call) {
   const int device = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>();
-  check_dlpack_device(device);
+  check_dlpack_device(device, *call);
   const py::object capsule = object.attr("__dlpack__")(py::arg("stream") = dlpack_stream(device, stream));
   // Only borrowed: a capsule that nobody has renamed gives its tensor back when it goes.
   void *managed = PyCapsule_GetPointer(capsule.ptr(), "dltensor");
@@ -235,6 +251,53 @@ kpk_arg from_dlpack(py::handle object, const void *stream, Arguments *call) {
                 std::to_string(tensor.lanes) + " lanes");
   }
   return pointer(*type, reinterpret_cast<uintptr_t>(tensor.data) + tensor.byte_offset);
+}
+
+// ---- descriptors
+
+kpk_arg convert(py::handle object, const void *stream, Arguments *call);
+
+// Fills `out` from a sequence of integers; how many there are.
+size_t read_sizes(const char *name, py::handle sizes, int64_t (&out)[5]) {
+  size_t count = 0;
+  for (const py::handle size : sizes) {
+    const long long number = PyLong_AsLongLong(size.ptr());  // asks __index__
+    if (number == -1 && PyErr_Occurred() != nullptr) {
+      PyErr_Clear();
+      throw Error(std::string(name) + ": expected integers of 64 bits, got " + std::string(py::str(sizes)));
+    }
+    if (count < sizeof out / sizeof *out) out[count] = number;
+    ++count;
+  }
+  return count;
+}
+
+// kpack.TensorDescriptor, and Triton's own, which has the same fields and more.
+kpk_arg from_descriptor(py::handle object, const void *stream, Arguments *call) {
+  const py::object base = object.attr("base");
+  const kpk_arg data = convert(base, stream, call);
+  if ((data.type & KPK_POINTER) == 0)
+    throw Error("expected a descriptor of a tensor, got one of " + type_of(base));
+  kpk_tensor tensor = {};
+  tensor.address = data.bits;
+  const size_t rank = read_sizes("shape", object.attr("shape"), tensor.shape);
+  const size_t strides = read_sizes("strides", object.attr("strides"), tensor.strides);
+  const std::string padding = py::str(object.attr("padding"));
+  if (rank != strides || rank > UINT8_MAX) {
+    throw Error("expected as many strides as sizes, got " + std::to_string(strides) + " and " +
+                std::to_string(rank));
+  }
+  if (padding != "zero" && padding != "nan")
+    throw Error("padding: expected 'zero' or 'nan', got '" + padding + "'");
+  // Triton's has it from 3.7 on.
+  const bool rounds = py::hasattr(object, "round_f32_to_tf32") &&
+                      PyObject_IsTrue(object.attr("round_f32_to_tf32").ptr()) == 1;
+  tensor.rank = static_cast<uint8_t>(rank);
+  tensor.flags = static_cast<uint8_t>((padding == "nan" ? KPK_TENSOR_NAN_PADDING : 0) |
+                                      (rounds ? KPK_TENSOR_ROUND_TF32 : 0));
+  call->tensors.push_back(tensor);
+  return value(static_cast<uint8_t>(KPK_TENSORDESC | (data.type & ~KPK_POINTER)),
+               reinterpret_cast<uintptr_t>(&call->tensors.back()), data.flags);
 }
 
 // ---- any value
@@ -258,8 +321,10 @@ kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
   if (raw == Py_None) return value(KPK_NONE, 0);
   if (PyUnicode_Check(raw)) return from_text(object);
   if (const py::object data_ptr = py::getattr(object, "data_ptr", py::none()); !data_ptr.is_none()) {
-    return from_data_ptr(object, data_ptr);
+    return from_data_ptr(object, data_ptr, *call);
   }
+  if (py::hasattr(object, "base") && py::hasattr(object, "padding"))
+    return from_descriptor(object, stream, call);
   if (py::hasattr(object, "__cuda_array_interface__")) {
     return from_cuda_array(object.attr("__cuda_array_interface__"));
   }
@@ -270,6 +335,7 @@ kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
   if (PyIndex_Check(raw)) return from_integer(py::object(object.attr("__index__")()));
   if (has_float(raw) && kind != "c") return from_float(py::float_(object.cast<py::object>()));
   if (const std::optional<uint8_t> type = dtype_code(object)) return value(KPK_DTYPE, *type);
+  if (py::hasattr(object, "__kpack_pointer__")) return from_pointer(object.attr("__kpack_pointer__"));
   throw Error("expected a tensor, a number, a string, a dtype or None, got " + type_of(object));
 }
 
@@ -328,28 +394,82 @@ void *stream_or_refuse(py::handle stream) {
   }
 }
 
-int launch(const Kernel &self, const py::tuple &args, py::handle stream) {
-  const kpk_stream on = {stream_or_refuse(stream), KPK_VENDOR_ANY, 0};
-  Arguments call;
-  call.values.reserve(args.size());
+// Fills `call` with `args`, to be used on `stream`.
+void convert_all(const Kernel &self, const py::tuple &args, const void *stream, Arguments *call) {
+  call->values.reserve(args.size());
   for (size_t i = 0; i < args.size(); ++i) {
     try {
-      call.values.push_back(convert_or_refuse(args[i], on.handle, &call));
+      call->values.push_back(convert_or_refuse(args[i], stream, call));
     } catch (const Error &error) {
       throw Error(std::string(kpk_kernel_name(self.kernel)) + ": argument " + std::to_string(i + 1) + ": " +
                   error.what());
     }
   }
+}
+
+int launch(const Kernel &self, const py::tuple &args, py::handle stream) {
+  const kpk_stream on = {stream_or_refuse(stream), KPK_VENDOR_ANY, 0};
+  Arguments call;
+  convert_all(self, args, on.handle, &call);
   const py::gil_scoped_release released;
   return kpk_launch(self.kernel, on, call.values.data(), static_cast<uint32_t>(call.values.size()), 0);
 }
 
-// The kernels of the pack behind entry symbol `symbol`, or None if the library does not export it.
-py::object kernels(void *library, const std::string &symbol) {
+std::vector<std::string> parameters(const Kernel &self) {
+  const kpk::KernelView view(*self.kernel);
+  std::vector<std::string> names;
+  for (uint32_t i = 0; i < view.params.size(); ++i) names.emplace_back(kpk::text(view.params[i].name));
+  return names;
+}
+
+// "hip", or CUDA where it has devices: torch says cuda of AMD's, too.
+kpk_device device_of(const std::string &vendor, int ordinal) {
+  const bool only_hip = kpk_device_count(KPK_VENDOR_CUDA) == 0 && kpk_device_count(KPK_VENDOR_HIP) != 0;
+  return {vendor == "hip" || only_hip ? KPK_VENDOR_HIP : KPK_VENDOR_CUDA, ordinal};
+}
+
+using Place = std::pair<std::string, int>;  // vendor and ordinal
+
+// `arch`: a dry device of it instead of `device`; "": of the first target.
+std::string explain(const Kernel &self, const py::tuple &args, const Place &device, const char *arch) {
+  Arguments call;
+  call.host_memory_too = arch != nullptr;
+  convert_all(self, args, nullptr, &call);
+  const py::gil_scoped_release released;
+  const kpk::Where where = {device_of(device.first, device.second), arch};
+  const auto count = static_cast<uint32_t>(call.values.size());
+  std::string text(4096, '\0');
+  size_t length = kpk::explain(self.kernel, where, call.values.data(), count, text.data(), text.size());
+  if (length >= text.size()) {
+    text.resize(length + 1);
+    length = kpk::explain(self.kernel, where, call.values.data(), count, text.data(), text.size());
+  }
+  text.resize(length);
+  return text;
+}
+
+bool supports(const Kernel &self, const py::tuple &args, const Place &device, const char *arch) {
+  Arguments call;
+  call.host_memory_too = arch != nullptr;
+  convert_all(self, args, nullptr, &call);
+  const py::gil_scoped_release released;
+  return kpk::supports(self.kernel, {device_of(device.first, device.second), arch}, call.values.data(),
+                       static_cast<uint32_t>(call.values.size()), 0);
+}
+
+// The pack behind entry symbol `symbol`, or null if the library does not export it.
+const kpk_pack *pack_of(void *library, const std::string &symbol) {
   const void *record = kpk::library_symbol(library, symbol.c_str());
-  if (record == nullptr) return py::none();
+  if (record == nullptr) return nullptr;
   const kpk_pack *pack = kpk_pack_of(static_cast<const kpk_abi_record *>(record));
   if (pack == nullptr) throw Error(kpk_message());
+  return pack;
+}
+
+// The kernels of that pack, or None.
+py::object kernels(void *library, const std::string &symbol) {
+  const kpk_pack *pack = pack_of(library, symbol);
+  if (pack == nullptr) return py::none();
   py::list found;
   for (uint32_t i = 0; i < kpk_pack_size(pack); ++i) {
     const kpk_kernel *kernel = kpk_pack_kernel(pack, i);
@@ -357,6 +477,16 @@ py::object kernels(void *library, const std::string &symbol) {
     found.append(Kernel{kernel});
   }
   return found;
+}
+
+// Status, and how many images are loaded now.
+std::pair<int, uint32_t> preload(void *library, const std::string &symbol, const char *pattern,
+                                 const Place &device) {
+  const kpk_pack *pack = pack_of(library, symbol);
+  uint32_t loaded = 0;
+  const py::gil_scoped_release released;
+  const kpk_status status = kpk_preload_pack(pack, device_of(device.first, device.second), pattern, &loaded);
+  return {status, loaded};
 }
 
 // A shared object, never closed: kernels that it has launched may still be running.
@@ -373,6 +503,12 @@ Library open(const std::string &path) {
 
 int use_dry_driver(const char *arch, bool succeed) { return kpk_use_dry_driver(arch, succeed ? 1 : 0); }
 
+int reserve_scratch(uint64_t bytes, int device) {
+  const py::gil_scoped_release released;
+  const bool cuda = kpk_device_count(KPK_VENDOR_CUDA) != 0 || kpk_device_count(KPK_VENDOR_HIP) == 0;
+  return kpk_reserve_scratch({cuda ? KPK_VENDOR_CUDA : KPK_VENDOR_HIP, device}, bytes);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_runtime, module) {
@@ -384,12 +520,23 @@ PYBIND11_MODULE(_runtime, module) {
   py::class_<Kernel>(module, "Kernel")
       .def_property_readonly("name", [](const Kernel &self) { return kpk_kernel_name(self.kernel); })
       .def_property_readonly("prototype", prototype)
+      .def_property_readonly("parameters", parameters)
+      .def("explain", explain, py::arg("args"), py::arg("device"), py::arg("arch"))
+      .def("supports", supports, py::arg("args"), py::arg("device"), py::arg("arch"))
       .def("launch", launch, py::arg("args"), py::arg("stream"));
-  py::class_<Library>(module, "Library").def("kernels", [](const Library &self, const std::string &symbol) {
-    return kernels(self.handle, symbol);
-  });
+  py::class_<Library>(module, "Library")
+      .def("kernels",
+           [](const Library &self, const std::string &symbol) { return kernels(self.handle, symbol); })
+      .def(
+          "preload",
+          [](const Library &self, const std::string &symbol, const char *pattern, const Place &device) {
+            return preload(self.handle, symbol, pattern, device);
+          },
+          py::arg("symbol"), py::arg("pattern"), py::arg("device"));
 
   module.def("open", open, py::arg("path"));
   module.def("message", kpk_message);
+  module.def("device_count", [] { return kpk_device_count(KPK_VENDOR_ANY); });
   module.def("use_dry_driver", use_dry_driver, py::arg("arch"), py::arg("succeed"));
+  module.def("reserve_scratch", reserve_scratch, py::arg("bytes"), py::arg("device"));
 }

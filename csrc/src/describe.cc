@@ -31,7 +31,20 @@ bool same_value(const kpk_value &a, const kpk_value &b) {
   return a.type == KPK_STRING ? std::strcmp(text(a.bits), text(b.bits)) == 0 : a.bits == b.bits;
 }
 
-void add_type(uint8_t type, Text *out) { out->add("%s%s", is_pointer(type) ? "*" : "", type_name(type)); }
+void add_type(uint8_t type, Text *out) {
+  if (is_tensordesc(type)) return out->add("tensordesc<%s>", type_name(type));
+  out->add("%s%s", is_pointer(type) ? "*" : "", type_name(type));
+}
+
+// "0x7f00[64, 128]": the tensor that a descriptor is of.
+void add_tensor(const kpk_tensor *tensor, Text *out) {
+  if (tensor == nullptr) return out->add("null");
+  constexpr uint32_t most = sizeof tensor->shape / sizeof *tensor->shape;
+  out->add("0x%llx[", static_cast<unsigned long long>(tensor->address));
+  for (uint32_t i = 0; i < tensor->rank && i < most; ++i)
+    out->add("%s%lld", i == 0 ? "" : ", ", static_cast<long long>(tensor->shape[i]));
+  out->add("]");
+}
 
 // "1024" for "BLOCK" of "BLOCK=1024": all constexprs of a variant that are not fixed.
 void add_constexprs(const KernelView &view, const kpk_abi_variant &variant, Text *out) {
@@ -73,6 +86,7 @@ void add_arg(const kpk_arg &arg, bool selected, Text *out) {
     add_type(arg.type, out);
     return;
   }
+  if (is_tensordesc(arg.type)) return add_type(arg.type, out);
   if (is_float(arg.type) || is_integer(arg.type)) out->add("%s ", type_name(arg.type));
   add_arg_value(arg, selected, out);
 }
@@ -81,6 +95,8 @@ void add_arg_value(const kpk_arg &arg, bool selected, Text *out) {
   if (is_pointer(arg.type)) {
     if (arg.bits == 0) return out->add("null");
     out->add("0x%llx", static_cast<unsigned long long>(arg.bits));
+  } else if (is_tensordesc(arg.type)) {
+    add_tensor(reinterpret_cast<const kpk_tensor *>(arg.bits), out);
   } else if (arg.type == KPK_STRING) {
     if (!selected || arg.bits == 0) return out->add("string");
     out->add("'%.64s'", reinterpret_cast<const char *>(arg.bits));
@@ -118,9 +134,10 @@ void add_param_type(const KernelView &view, uint32_t param, Text *out) {
     for (uint32_t i = 0; i < distinct; ++i) known = known || seen[i] == type;
     if (!known && distinct < sizeof seen) seen[distinct++] = type;
   }
-  out->add("%s{", distinct != 0 && is_pointer(seen[0]) ? "*" : "");
+  const bool tensors = distinct != 0 && is_tensordesc(seen[0]);
+  out->add("%s{", tensors ? "tensordesc<" : distinct != 0 && is_pointer(seen[0]) ? "*" : "");
   for (uint32_t i = 0; i < distinct; ++i) out->add("%s%s", i == 0 ? "" : ",", type_name(seen[i]));
-  out->add("}");
+  out->add(tensors ? "}>" : "}");
 }
 
 void add_selected_values(const KernelView &view, uint32_t selected, Text *out) {
@@ -180,6 +197,38 @@ void add_targets(const KernelView &view, Text *out) {
   }
 }
 
+void add_reason(const KernelView &view, const kpk_abi_variant &variant, Verdict verdict, ExprError error,
+                const Call &call, Text *out) {
+  switch (verdict) {
+    case Verdict::kEligible: out->add("eligible"); break;
+    case Verdict::kNotBuilt: out->add("no image for the device"); break;
+    case Verdict::kMisaligned:
+      add_masked(view, variant.divisible_16 & ~call.divisible_16, out);
+      out->add(" not divisible by 16");
+      break;
+    case Verdict::kNotOne:
+      add_masked(view, variant.equal_1 & ~call.equal_1, out);
+      out->add(" not 1");
+      break;
+    case Verdict::kNotNull:
+      add_masked(view, variant.null & ~call.null, out);
+      out->add(" not null");
+      break;
+    case Verdict::kRequirement: add_requirement(view, *unmet(variant, call), out); break;
+    case Verdict::kGuard:
+    case Verdict::kGuardFails:
+      out->add("guard %s ", text(view.kernel->guard_text));
+      if (verdict == Verdict::kGuard) {
+        out->add("does not hold (");
+      } else {
+        out->add("fails: %s (", expr_error_text(error));
+      }
+      add_constexprs(view, variant, out);
+      out->add(")");
+      break;
+  }
+}
+
 void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const Call &call,
                  const Device &device, Text *out) {
   const uint32_t end = overload.first_variant + overload.variant_count;
@@ -190,37 +239,19 @@ void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const
     // A config that only other targets have is no reason, as long as this device has some of its own.
     if (verdict == Verdict::kEligible || verdict == Verdict::kNotBuilt) continue;
     out->add("\n  %s: ", text(variant.name));
-    switch (verdict) {
-      case Verdict::kEligible:
-      case Verdict::kNotBuilt: break;
-      case Verdict::kMisaligned:
-        add_masked(view, variant.divisible_16 & ~call.divisible_16, out);
-        out->add(" not divisible by 16");
-        break;
-      case Verdict::kNotOne:
-        add_masked(view, variant.equal_1 & ~call.equal_1, out);
-        out->add(" not 1");
-        break;
-      case Verdict::kNotNull:
-        add_masked(view, variant.null & ~call.null, out);
-        out->add(" not null");
-        break;
-      case Verdict::kRequirement: add_requirement(view, *unmet(variant, call), out); break;
-      case Verdict::kGuard:
-      case Verdict::kGuardFails:
-        out->add("guard %s ", text(view.kernel->guard_text));
-        if (verdict == Verdict::kGuard) {
-          out->add("does not hold (");
-        } else {
-          out->add("fails: %s (", expr_error_text(error));
-        }
-        add_constexprs(view, variant, out);
-        out->add(")");
-        break;
-    }
+    add_reason(view, variant, verdict, error, call, out);
   }
   out->add("\n  called with ");
   add_call(view, call.args, out);
+}
+
+void add_no_image(const KernelView &view, const Device &device, Text *out) {
+  out->add("%s: no image for %s; this archive has ", view.name(), device.arch);
+  add_targets(view, out);
+}
+
+void add_no_variant(const KernelView &view, const Device &device, Text *out) {
+  out->add("%s: no variant may run this call on %s", view.name(), device.arch);
 }
 
 }  // namespace kpk

@@ -5,17 +5,17 @@
 #include <kpack/kpack.h>
 
 #include "device.h"
+#include "expr.h"
 #include "message.h"
+#include "select.h"
 #include "view.h"
 
 namespace kpk {
 
-struct Call;
-
 // "const *fp16", "i32 5", "fp32 2.5", "'causal'": what was passed, as its type goes. Text is followed only
 // where the parameter is a selected one: a `char *` may be a device's.
 void add_arg(const kpk_arg &arg, bool selected, Text *out);
-// "0x7f00", "5", "2.5", "'causal'"
+// "0x7f00", "5", "2.5", "'causal'", and of a tensor, whose descriptor is read, "0x7f00[64, 128]"
 void add_arg_value(const kpk_arg &arg, bool selected, Text *out);
 // "in_ptr=0x7f00 n=5"
 void add_call(const KernelView &view, const kpk_arg *args, Text *out);
@@ -29,8 +29,15 @@ void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text
 void add_prototype(const KernelView &view, Text *out);
 // "gfx90a, gfx942, sm_90"
 void add_targets(const KernelView &view, Text *out);
+// "guard n_cols <= BLOCK does not hold (BLOCK=256)": what judge() found.
+void add_reason(const KernelView &view, const kpk_abi_variant &variant, Verdict verdict, ExprError error,
+                const Call &call, Text *out);
 // "fp16.BLOCK1024.w4: guard n_cols <= BLOCK does not hold", a line each
 void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const Call &call,
                  const Device &device, Text *out);
+// "softmax: no image for gfx1100; this archive has gfx90a, sm_90"
+void add_no_image(const KernelView &view, const Device &device, Text *out);
+// "softmax: no variant may run this call on sm_90"
+void add_no_variant(const KernelView &view, const Device &device, Text *out);
 
 }  // namespace kpk

@@ -7,9 +7,9 @@
 namespace kpk {
 namespace {
 
-constexpr size_t kMessageBytes = 4096;
 thread_local char t_message[kMessageBytes];
 thread_local int t_driver_code;
+thread_local bool t_quiet;
 
 }  // namespace
 
@@ -19,6 +19,7 @@ void Text::clear() {
 }
 
 void Text::add(const char *format, ...) {
+  if (nowhere_) return;
   const bool full = length_ >= bytes_;
   va_list args;
   va_start(args, format);
@@ -30,13 +31,17 @@ void Text::add(const char *format, ...) {
 }
 
 Text message() {
+  if (t_quiet) return Text::nowhere();
   t_driver_code = 0;
   return Text(t_message, kMessageBytes);
 }
 
-void set_driver_code(int code) { t_driver_code = code; }
+void set_driver_code(int code) {
+  if (!t_quiet) t_driver_code = code;
+}
 
 kpk_status fail(kpk_status status, const char *format, ...) {
+  if (t_quiet) return status;
   t_driver_code = 0;
   va_list args;
   va_start(args, format);
@@ -44,6 +49,17 @@ kpk_status fail(kpk_status status, const char *format, ...) {
   va_end(args);
   if (length >= static_cast<int>(kMessageBytes)) std::memcpy(t_message + kMessageBytes - 4, "...", 4);
   return status;
+}
+
+Quiet::Quiet() : before_(t_quiet) { t_quiet = true; }
+Quiet::~Quiet() { t_quiet = before_; }
+
+KeepMessage::KeepMessage() : driver_code_(t_driver_code) {
+  std::memcpy(text_, t_message, std::strlen(t_message) + 1);
+}
+KeepMessage::~KeepMessage() {
+  std::memcpy(t_message, text_, std::strlen(text_) + 1);
+  t_driver_code = driver_code_;
 }
 
 }  // namespace kpk
@@ -69,6 +85,7 @@ const char *kpk_status_name(kpk_status status) {
     case KPK_ERROR_FORMAT: return "KPK_ERROR_FORMAT";
     case KPK_ERROR_MEMORY: return "KPK_ERROR_MEMORY";
     case KPK_ERROR_UNSUPPORTED: return "KPK_ERROR_UNSUPPORTED";
+    case KPK_UNPACK: return "KPK_UNPACK";
   }
   return "unknown kpk_status";
 }
