@@ -6,11 +6,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "types.h"
 #include "view.h"
 
 namespace kpk {
 
 constexpr uint32_t kInlineParams = 64;  // the masks of a variant reach so far
+
+// Without KPACK_UNCHECKED (CMake: -DKPACK_CHECKS=OFF) every launch checks ranges, constness and alignment.
+#if defined(KPACK_UNCHECKED)
+constexpr bool kChecked = false;
+#else
+constexpr bool kChecked = true;
+#endif
 
 // How an argument is checked in every call of one overload, in four bytes: a launch reads them all.
 struct ParamCheck {
@@ -43,6 +51,9 @@ kpk_status check_arguments(const KernelView &view, const kpk_abi_overload &overl
                            bool ones_and_nulls, Call *call);
 
 void fill_checks(const KernelView &view, const kpk_abi_overload &overload, ParamCheck *checks);
+
+// What the kernel accepts for an integer parameter: what it declares, within its type.
+Range range_of(const KernelView &view, const kpk_abi_overload &overload, uint32_t param);
 
 // The value of a floating parameter, for which an integer may have been given.
 double number(const kpk_arg &arg);

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kMaxThreadsPerBlock = 1, kMaxGridDimX = 5, kCapabilityMajor = 75, kCapabilityMinor = 76;
 constexpr int kMaxSharedOptin = 97;  // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+constexpr int kMaxRegisters = 12;    // CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK
+constexpr int kClusterLaunch = 120;  // CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH
 
 Device g_devices[kMaxDevices];
 int g_device_count;
@@ -42,6 +44,8 @@ bool describe_device(int ordinal, Device *device) {
   device->slot = static_cast<uint32_t>(ordinal);
   device->max_threads = static_cast<uint32_t>(attribute(kMaxThreadsPerBlock, native));
   device->max_shared_bytes = static_cast<uint32_t>(attribute(kMaxSharedOptin, native));
+  device->max_registers = static_cast<uint32_t>(attribute(kMaxRegisters, native));
+  device->has_clusters = attribute(kClusterLaunch, native) != 0;
   for (int axis = 0; axis < 3; ++axis) {
     device->max_grid[axis] = static_cast<uint64_t>(attribute(kMaxGridDimX + axis, native));
   }
@@ -65,14 +69,23 @@ void open_driver() {
   KPK_CUDA_LIBRARY(KPK_RESOLVE)
 #undef KPK_RESOLVE
   library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
-  library_function(library, "cuMemAllocAsync", &g_api.alloc_async);
-  library_function(library, "cuMemFreeAsync", &g_api.free_async);
+  bool memory = true;
+#define KPK_RESOLVE(name, symbol, params) memory = library_function(library, symbol, &g_api.name) && memory;
+  KPK_CUDA_MEMORY(KPK_RESOLVE)
+#undef KPK_RESOLVE
+  library_function(library, "cuThreadExchangeStreamCaptureMode", &g_api.exchange_capture_mode);
   library_function(library, "cuOccupancyMaxActiveBlocksPerMultiprocessor", &g_api.occupancy_blocks);
+  library_function(library, "cuTensorMapEncodeTiled", &g_api.encode_tiled);
+  library_function(library, "cuTensorMapEncodeIm2col", &g_api.encode_im2col);
   if (g_api.init(0) != kSuccess || g_api.driver_version(&g_version) != kSuccess) {
     g_why_not = "cuInit failed";
     return;
   }
   g_api.has_library = all && g_version >= 12000;
+  g_api.has_memory = memory && g_version >= 11020;
+  library_function(library, "cuOccupancyMaxActiveClusters", &g_api.occupancy_clusters);
+  library_function(library, "cuModuleLoadDataEx", &g_api.module_load_ex);
+  if (g_version >= 12040) library_function(library, "cuFuncGetParamInfo", &g_api.param_info);
   int count = 0;
   if (g_api.device_count(&count) != kSuccess || count == 0) {
     g_why_not = "libcuda.so.1 has no device";
@@ -88,6 +101,7 @@ void open_driver() {
 kpk_status failed(const char *subject, const char *call, CUresult code) {
   const char *words = nullptr;
   g_api.error_string(code, &words);
+  if (code == kNotInitialized) words = "was this process forked from one that had used CUDA?";
   const kpk_status status = fail(KPK_ERROR_DRIVER, "%s: %s: %s (%d)%s%s", subject, call, error_name(code),
                                  code, words == nullptr ? "" : ": ", words == nullptr ? "" : words);
   set_driver_code(code);

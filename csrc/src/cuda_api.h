@@ -12,7 +12,8 @@ namespace kpk::cuda {
 
 using CUresult = int;
 using CUdevice = int;
-constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201;
+constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201, kInvalidHandle = 400,
+                   kContextDestroyed = 709;
 
 // X(field, symbol, parameters). What every driver has; then what all have from 12.0 on.
 #define KPK_CUDA_REQUIRED(X)                                                                        \
@@ -31,6 +32,7 @@ constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201;
   X(module_unload, "cuModuleUnload", (void *))                                                      \
   X(module_function, "cuModuleGetFunction", (void **, void *, const char *))                        \
   X(func_set, "cuFuncSetAttribute", (void *, int, int))                                             \
+  X(func_get, "cuFuncGetAttribute", (int *, int, void *))                                           \
   X(launch_kernel, "cuLaunchKernel",                                                                \
     (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
      void **))                                                                                      \
@@ -43,6 +45,30 @@ constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201;
   X(library_unload, "cuLibraryUnload", (void *))                                 \
   X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))       \
   X(kernel_function, "cuKernelGetFunction", (void **, void *))
+
+// What all have from 11.2 on: memory in a stream's order, and what filling a pool takes.
+#define KPK_CUDA_MEMORY(X)                                                            \
+  X(alloc_async, "cuMemAllocAsync", (uint64_t *, size_t, void *))                     \
+  X(free_async, "cuMemFreeAsync", (uint64_t, void *))                                 \
+  X(alloc_from_pool, "cuMemAllocFromPoolAsync", (uint64_t *, size_t, void *, void *)) \
+  X(pool_create, "cuMemPoolCreate", (void **, const PoolProps *))                     \
+  X(pool_set, "cuMemPoolSetAttribute", (void *, int, void *))                         \
+  X(pool_destroy, "cuMemPoolDestroy", (void *))                                       \
+  X(memset_async, "cuMemsetD8Async", (uint64_t, unsigned char, size_t, void *))       \
+  X(stream_create, "cuStreamCreate", (void **, unsigned))                             \
+  X(stream_synchronize, "cuStreamSynchronize", (void *))                              \
+  X(stream_destroy, "cuStreamDestroy_v2", (void *))
+
+// CUmemPoolProps of cuda.h: 88 bytes.
+struct PoolProps {
+  int allocation_type;
+  int handle_types;
+  int location_type;
+  int location;
+  void *security;
+  unsigned char reserved[64];  // some of it has names by now; 0 is the default of all
+};
+static_assert(sizeof(PoolProps) == 88, "CUmemPoolProps of cuda.h");
 
 // CUlaunchConfig of cuda.h, 11.8 and later.
 struct LaunchConfig {
@@ -61,10 +87,19 @@ struct alignas(64) Api {
   KPK_CUDA_LIBRARY(KPK_FIELD)
   bool has_library;  // all of these are there, and the driver is new enough for them
   KPK_CUDA_REQUIRED(KPK_FIELD)
+  KPK_CUDA_MEMORY(KPK_FIELD)
 #undef KPK_FIELD
-  CUresult (*alloc_async)(uint64_t *, size_t, void *);  // null before 11.2
-  CUresult (*free_async)(uint64_t, void *);
+  bool has_memory;                                             // all of KPK_CUDA_MEMORY
+  CUresult (*exchange_capture_mode)(int *);                    // null before 10.1
+  CUresult (*param_info)(void *, size_t, size_t *, size_t *);  // cuFuncGetParamInfo: null before 12.4
+  CUresult (*module_load_ex)(void **, const void *, unsigned, int *, void **);  // for the log of the JIT
   CUresult (*occupancy_blocks)(int *, void *, int, size_t);
+  CUresult (*occupancy_clusters)(int *, void *, const LaunchConfig *);  // null before 11.8
+  // Null before 12.0: cuTensorMapEncodeTiled, cuTensorMapEncodeIm2col.
+  CUresult (*encode_tiled)(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *,
+                           const uint32_t *, const uint32_t *, int, int, int, int);
+  CUresult (*encode_im2col)(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *, const int *,
+                            const int *, uint32_t, uint32_t, const uint32_t *, int, int, int, int);
 };
 
 extern Api g_api;
@@ -73,9 +108,30 @@ extern int g_version;  // 1000 * major + 10 * minor
 // Sets the message of a driver call that failed: "softmax: cuLaunchKernel: CUDA_ERROR_... (700): words".
 kpk_status failed(const char *subject, const char *call, CUresult code);
 
+// While it lives, this thread may do what a stream capture forbids: in older drivers allocations and loads.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() { relaxed_ = exchange(); }
+  ~RelaxedCapture() {
+    if (relaxed_) exchange();
+  }
+  RelaxedCapture(const RelaxedCapture &) = delete;
+  RelaxedCapture &operator=(const RelaxedCapture &) = delete;
+
+ private:
+  bool exchange() {
+    return g_api.exchange_capture_mode != nullptr && g_api.exchange_capture_mode(&mode_) == kSuccess;
+  }
+  int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED; in between, what it was before
+  bool relaxed_;
+};
+
 // Null, legacy and per-thread: of whatever context is current.
 inline bool is_default_stream(const void *stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
 
 extern const Driver kDriver;  // driver_cuda.cc
+// How many clusters of the plan's image the device runs at once; `*clusters` stays where it has none, or the driver
+// does not say.
+kpk_status clusters_at_once(const Plan &plan, const char *symbol, int *clusters);
 
 }  // namespace kpk::cuda

@@ -28,24 +28,22 @@ void remember_context(uint64_t id, const Device *device) {
   g_contexts.count.store(count + 1, std::memory_order_release);
 }
 
-// The primary context of device 0, retained once, for all threads, for the life of the process.
-CUresult first_primary(void **out) {
-  static std::atomic<void *> primary{nullptr};
+// The primary context of a device, retained once, for all threads, for the life of the process; once more if the
+// device was reset since.
+CUresult primary_of(CUdevice device, void **out) {
+  static std::atomic<void *> primaries[kMaxDevices] =
+      {};  // {}: or gcc guards it, which takes the C++ library
+  std::atomic<void *> &primary = primaries[device];
+  uint64_t id = 0;
   *out = primary.load(std::memory_order_acquire);
-  if (*out != nullptr) return kSuccess;
-  if (const CUresult code = g_api.primary_retain(out, 0)) return code;
-  if (primary.exchange(*out, std::memory_order_acq_rel) != nullptr) g_api.primary_release(0);
+  if (*out != nullptr && id_of(*out, &id) == kSuccess) return kSuccess;
+  if (const CUresult code = g_api.primary_retain(out, device)) return code;
+  primary.store(*out, std::memory_order_release);
   return kSuccess;
 }
 
-// A thread without a context gets one as the CUDA runtime would give it: the stream's, or the primary
-// context of device 0. It stays current.
-kpk_status adopt_context(void *stream, const char *kernel) {
-  void *context = nullptr;
-  const bool any = is_default_stream(stream);
-  CUresult code = any ? first_primary(&context) : g_api.stream_get_ctx(stream, &context);
-  if (code != kSuccess) return failed(kernel, any ? "cuDevicePrimaryCtxRetain" : "cuStreamGetCtx", code);
-  code = g_api.ctx_set_current(context);
+kpk_status set_current(void *context, const char *kernel) {
+  const CUresult code = g_api.ctx_set_current(context);
   return code == kSuccess ? KPK_OK : failed(kernel, "cuCtxSetCurrent", code);
 }
 
@@ -81,19 +79,90 @@ CUresult id_of(void *context, uint64_t *id) {
   return code == kSuccess && context == nullptr ? kInvalidContext : code;
 }
 
-kpk_status place_of(void *stream, const char *kernel, Place *out) {
-  CUresult code = id_of(nullptr, &out->context);
-  if (code == kInvalidContext || code == kNotInitialized) {
-    if (const kpk_status status = adopt_context(stream, kernel)) return status;
-    code = id_of(nullptr, &out->context);
+namespace {
+
+// The thread's current context, which it has.
+kpk_status current_place(const char *kernel, Place *out) {
+  if (const CUresult code = id_of(nullptr, &out->context)) {
+    return failed(kernel, g_api.has_library ? "cuCtxGetId" : "cuCtxGetCurrent", code);
   }
-  if (code != kSuccess) return failed(kernel, "cuCtxGetId", code);
   out->device = g_api.has_library ? device_of_context(out->context) : nullptr;
   if (out->device != nullptr) return KPK_OK;
   if (const kpk_status status = current_device(kernel, &out->device)) return status;
   if (g_api.has_library) remember_context(out->context, out->device);
   return KPK_OK;
 }
+
+// The context that a stream launches in: for a default stream the current one, or, where the thread has none, as
+// the CUDA runtime would have it, the primary context of device 0; where the device was reset, its new one.
+CUresult context_of_stream(void *stream, void *current, void **out) {
+  *out = current;
+  if (!is_default_stream(stream)) return g_api.stream_get_ctx(stream, out);
+  uint64_t id = 0;
+  const CUresult code = current == nullptr ? kInvalidContext : id_of(nullptr, &id);
+  if (code != kInvalidContext && code != kContextDestroyed) return code;
+  CUdevice device = 0;
+  if (code == kContextDestroyed) {
+    if (const CUresult of = g_api.ctx_get_device(&device)) return of;
+  }
+  return primary_of(device, out);
+}
+
+// What `before` is where leave() has nothing to put back.
+void *const kNothing = &g_contexts;
+
+}  // namespace
+
+kpk_status enter(void *stream, const char *kernel, Place *out, void **before) {
+  *before = kNothing;
+  void *current = nullptr, *context = nullptr;
+  if (const CUresult code = g_api.ctx_get_current(&current)) return failed(kernel, "cuCtxGetCurrent", code);
+  if (const CUresult code = context_of_stream(stream, current, &context)) {
+    const char *call = is_default_stream(stream) ? "cuDevicePrimaryCtxRetain" : "cuStreamGetCtx";
+    return failed(kernel, call, code);
+  }
+  uint64_t id = 0;
+  if (context != current || id_of(nullptr, &id) != kSuccess) {
+    if (const kpk_status status = set_current(context, kernel)) return status;
+    // A thread without a context keeps the one it was given, as with the CUDA runtime.
+    if (current != nullptr && current != context) *before = current;
+  }
+  const kpk_status status = current_place(kernel, out);
+  if (status != KPK_OK) leave(*before);
+  return status;
+}
+
+kpk_status enter_context(const Device &device, uint64_t context, const char *subject, void **before,
+                         bool *changed) {
+  uint64_t id = 0;
+  *changed = false;
+  if (id_of(nullptr, &id) == kSuccess && id == context) return KPK_OK;
+  void *primary = nullptr;
+  if (g_api.ctx_get_current(before) != kSuccess) *before = nullptr;
+  if (const CUresult code = primary_of(device.ordinal, &primary))
+    return failed(subject, "cuDevicePrimaryCtxRetain", code);
+  if (id_of(primary, &id) != kSuccess || id != context) {
+    return fail(KPK_ERROR_STREAM,
+                "%s: expected the context that it is bound to to be current, or the primary one of %s",
+                subject, device.arch);
+  }
+  *changed = true;
+  return set_current(primary, subject);
+}
+
+void leave(void *before) {
+  if (before != kNothing) g_api.ctx_set_current(before);
+}
+
+// Modules of old drivers are gone with their context, functions and all.
+bool asks() { return !g_api.has_library; }
+
+uint64_t here(void *) {
+  uint64_t id = 0;
+  return id_of(nullptr, &id) == kSuccess ? id : 0;
+}
+
+uint64_t place(const Device &, uint64_t context) { return context; }
 
 kpk_status context_of(const Device &device, const char *kernel, uint64_t *context) {
   const Device *current = nullptr;
@@ -102,11 +171,10 @@ kpk_status context_of(const Device &device, const char *kernel, uint64_t *contex
     return KPK_OK;
   }
   void *primary = nullptr;
-  if (const CUresult code = g_api.primary_retain(&primary, device.ordinal)) {
-    return failed(kernel, "cuDevicePrimaryCtxRetain", code);
-  }
-  const CUresult code = id_of(primary, context);
-  g_api.primary_release(device.ordinal);  // who launches keeps it, as for a bare launch
+  // It stays: what is loaded into it, and its id, would go with it.
+  CUresult code = primary_of(device.ordinal, &primary);
+  if (code != kSuccess) return failed(kernel, "cuDevicePrimaryCtxRetain", code);
+  code = id_of(primary, context);
   return code == kSuccess ? KPK_OK : failed(kernel, "cuCtxGetId", code);
 }
 

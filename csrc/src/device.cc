@@ -47,6 +47,26 @@ int hip_distance(const kpk_abi_target &target, const Device &device) {
   return 2 - exact;
 }
 
+// Where an image comes among those of its variant.
+struct Rank {
+  int distance;
+  uint32_t index;
+};
+bool operator<(const Rank &a, const Rank &b) {
+  return a.distance != b.distance ? a.distance < b.distance : a.index < b.index;
+}
+
+// Index of the first image behind `than`, or kNoImage.
+uint32_t first_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device,
+                     const Rank &than) {
+  Rank best = {INT32_MAX, kNoImage};
+  for (uint32_t i = variant.first_image; i < variant.first_image + variant.image_count; ++i) {
+    const Rank rank = {distance(view.target(view.images[i]), device), i};
+    if (rank.distance >= 0 && than < rank && rank < best) best = rank;
+  }
+  return best.index;
+}
+
 }  // namespace
 
 bool describe_arch(const char *arch, Device *device) {
@@ -64,6 +84,8 @@ bool describe_arch(const char *arch, Device *device) {
                                : number == 80 || number == 87                  ? 166912
                                : number == 86 || number == 89 || number >= 120 ? 101376
                                                                                : 232448;
+    device->max_registers = 65536;
+    device->has_clusters = number >= 90;
     device->max_grid[0] = INT32_MAX;
     device->max_grid[1] = device->max_grid[2] = 65535;
     device->max_grid_threads_x = UINT64_MAX;
@@ -74,6 +96,8 @@ bool describe_arch(const char *arch, Device *device) {
   device->xnack = feature(arch, "xnack");
   device->sramecc = feature(arch, "sramecc");
   device->max_shared_bytes = std::strncmp(arch, "gfx950", 6) == 0 ? 163840 : 65536;
+  // max_registers stays 0: the compiler has kept to what a block of .max_flat_workgroup_size threads may have.
+  device->has_clusters = std::strncmp(arch, "gfx125", 6) == 0;
   device->max_grid[0] = INT32_MAX;
   device->max_grid[1] = device->max_grid[2] = 65536;
   device->max_grid_threads_x = UINT32_MAX;
@@ -87,13 +111,12 @@ int distance(const kpk_abi_target &target, const Device &device) {
 }
 
 uint32_t best_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device) {
-  uint32_t best = kNoImage;
-  int nearest = INT32_MAX;
-  for (uint32_t i = variant.first_image; i < variant.first_image + variant.image_count; ++i) {
-    const int far = distance(view.target(view.images[i]), device);
-    if (far >= 0 && far < nearest) best = i, nearest = far;
-  }
-  return best;
+  return first_image(view, variant, device, {-1, 0});
+}
+
+uint32_t next_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device,
+                    uint32_t than) {
+  return first_image(view, variant, device, {distance(view.target(view.images[than]), device), than});
 }
 
 }  // namespace kpk

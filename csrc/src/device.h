@@ -28,7 +28,9 @@ struct alignas(64) Device {
   Feature sramecc;
   uint32_t max_threads;       // of a block
   uint32_t max_shared_bytes;  // of a block, with opt-in
-  char arch[64];              // "sm_90", "gfx90a:sramecc+:xnack-"
+  uint32_t max_registers;     // of a block; 0: not to be checked
+  bool has_clusters;
+  char arch[64];  // "sm_90", "gfx90a:sramecc+:xnack-"
 };
 
 constexpr uint32_t kMaxDevices = 64;       // of one driver
@@ -46,5 +48,8 @@ int distance(const kpk_abi_target &target, const Device &device);
 constexpr uint32_t kNoImage = UINT32_MAX;
 // Index of the best image of `variant` for `device`, or kNoImage.
 uint32_t best_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device);
+// Of the best one that is not as good as image `than`; among equals they go by index.
+uint32_t next_image(const KernelView &view, const kpk_abi_variant &variant, const Device &device,
+                    uint32_t than);
 
 }  // namespace kpk

@@ -39,6 +39,19 @@ kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver
   return KPK_OK;
 }
 
+kpk_status find_device(const KernelView &view, const char *call, kpk_device device, const Device **out) {
+  if (is_dry()) return dry_device(view, out);
+  const bool hip = device.vendor == KPK_VENDOR_HIP;
+  if (!hip && device.vendor != KPK_VENDOR_CUDA) {
+    return fail(KPK_ERROR_NO_DEVICE, "%s: %s: expected KPK_VENDOR_CUDA or KPK_VENDOR_HIP, got vendor %d",
+                view.name(), call, device.vendor);
+  }
+  *out = hip ? hip_device(device.ordinal) : cuda_device(device.ordinal);
+  if (*out != nullptr) return KPK_OK;
+  return fail(KPK_ERROR_NO_DEVICE, "%s: %s: expected one of %d %s devices, got ordinal %d", view.name(), call,
+              kpk_device_count(device.vendor), hip ? "HIP" : "CUDA", device.ordinal);
+}
+
 }  // namespace kpk
 
 extern "C" {

@@ -27,10 +27,11 @@ struct Loaded {
 };
 
 struct LoadRequest {
-  const char *kernel;  // for messages
+  const KernelView *view;
   const Device *device;
   const kpk_abi_image *image;
   const Plan *plan;
+  uint64_t context;     // of the device, and where it goes
   const Loaded *other;  // the same image in another context of the device, or null
 };
 
@@ -44,18 +45,33 @@ struct LaunchRequest {
   unsigned char *params;  // plan->param_bytes
 };
 
+// What Driver::launch returns where the function is not of the stream's context: nothing was launched, and the
+// message says what the driver did.
+constexpr kpk_status kElsewhere = static_cast<kpk_status>(15);
+
 struct Driver {
   const char *name;
-  kpk_status (*place_of)(void *stream, const char *kernel, Place *out);
+  // Where a stream runs, and makes its context current where it is not: `before` is what leave() puts back. A
+  // thread without a context is given one by a default stream.
+  kpk_status (*enter)(void *stream, const char *kernel, Place *out, void **before);
+  void (*leave)(void *before);
+  // Does it launch a function in a place that it is not of, instead of refusing? Then it is asked before.
+  bool (*asks)();
+  // Where a launch would go now, as a number, never 0, in one query; 0: enter() has something to do or to say.
+  uint64_t (*here)(void *stream);
+  // That number for a function of this context and device.
+  uint64_t (*place)(const Device &device, uint64_t context);
   // The context of a handle that is bound to a device: the current one if it is the device's, else the primary.
   kpk_status (*context_of)(const Device &device, const char *kernel, uint64_t *context);
-  // With the place's context current.
+  // Into the request's context, which becomes the current one meanwhile. Proves that the image is what the archive
+  // says. KPK_ERROR_NO_IMAGE, KPK_ERROR_LIMIT: another image of the variant may be taken.
   kpk_status (*load)(const LoadRequest &request, Loaded *out);
   // `last`: nothing else uses the module.
   kpk_status (*unload)(const Loaded &loaded, const char *kernel, uint64_t context, bool last);
   kpk_status (*launch)(const LaunchRequest &request);
   // Memory in the stream's order: there for what is launched on it until it is given back on it.
-  kpk_status (*allocate)(void *stream, size_t bytes, const char *symbol, uint64_t *address);
+  kpk_status (*allocate)(const Device &device, void *stream, size_t bytes, const char *symbol,
+                         uint64_t *address);
   kpk_status (*give_back)(void *stream, uint64_t address, const char *symbol);
   // A grid with a zero in it: nothing to launch.
   kpk_status (*skip)(const Device &device, const char *kernel);
@@ -64,10 +80,14 @@ struct Driver {
   // Keeps so much ready for allocate() on the device; 0: gives it back.
   kpk_status (*reserve)(const Device &device, size_t bytes);
   // Blocks of a multiprocessor and clusters of the device that run at once.
-  kpk_status (*occupancy)(const Plan &plan, const char *symbol, int *blocks, int *clusters);
-  // Encodes a tensor that has been checked into the 128 bytes at `map`; null where no device has TMA.
-  kpk_status (*encode)(const kpk_tensor &tensor, const kpk_abi_tensordesc &wanted, const char *symbol,
-                       void *map);
+  kpk_status (*occupancy)(const Device &device, const Plan &plan, const char *symbol, int *blocks,
+                          int *clusters);
+  // Encodes a tensor that has been checked into the 128 bytes at `map`; null where no device has TMA. kElsewhere
+  // where another device than `device` is current.
+  kpk_status (*encode)(const Device &device, const kpk_tensor &tensor, const kpk_abi_tensordesc &wanted,
+                       const char *symbol, void *map);
+  // Would load() take the image, as far as can be said before? Null: there is nothing to say.
+  kpk_status (*accepts)(const LoadRequest &request) = nullptr;
 };
 
 // Opens libcuda or libamdhip64 on first use. Null if there is none, or no device of it; then `*why` says so.
@@ -87,6 +107,9 @@ struct alignas(64) Switches {
 };
 extern Switches g_switches;
 
+// Whether it is one of the dry driver's: then there is no memory.
+bool is_dry_device(const Device &device);
+
 // Does the program, or KPACK_DRIVER, ask for the dry driver? Then dry_device() is its device (`view`: for the
 // arch where none was named), or KPK_ERROR_... if there is no such thing.
 Dry read_dry();
@@ -95,6 +118,12 @@ inline bool is_dry() {
   return (dry == Dry::kUnknown ? read_dry() : dry) == Dry::kYes;
 }
 kpk_status dry_device(const KernelView &view, const Device **out);
+// The dry driver's device of `arch` ("": the first target that the kernel has), whoever drives; null if there is no
+// such thing.
+const Device *dry_device_of(const KernelView &view, const char *arch);
+
+// The device that a caller names, or the dry one in a dry run. `call`: for messages, "bind".
+kpk_status find_device(const KernelView &view, const char *call, kpk_device device, const Device **out);
 
 kpk_status find_driver(int32_t vendor, const char *kernel, const Driver **driver);
 // The driver for a stream of this vendor; KPK_VENDOR_ANY is the only vendor with devices.
@@ -102,6 +131,12 @@ inline kpk_status driver_of(const kpk_stream &stream, const char *kernel, const 
   const auto vendor = static_cast<uint32_t>(stream.vendor);
   *driver = vendor < 3 ? g_switches.drivers[vendor].load(std::memory_order_acquire) : nullptr;
   return *driver != nullptr ? KPK_OK : find_driver(stream.vendor, kernel, driver);
+}
+
+// The same question where the answer is at hand.
+inline bool is_driver_of(const kpk_stream &stream, const Driver *driver) {
+  const auto vendor = static_cast<uint32_t>(stream.vendor);
+  return vendor < 3 && g_switches.drivers[vendor].load(std::memory_order_acquire) == driver;
 }
 
 }  // namespace kpk

@@ -25,22 +25,13 @@ static_assert(sizeof(LaunchAttribute) == 72, "CUlaunchAttribute of cuda.h");
 constexpr int kCooperative = 2, kClusterDimension = 4, kClusterSpread = 5, kStreamSerialization = 6;
 constexpr int kSpread = 1;  // CU_CLUSTER_SCHEDULING_POLICY_SPREAD, as Triton launches clusters
 
-// A launch failed: if the stream is of another context than the current one, that is why.
-kpk_status refused(const LaunchRequest &request, const char *call, CUresult code) {
-  const char *symbol = text(request.plan->image->symbol);
-  void *context = nullptr;
-  uint64_t here = 0, there = 0;
-  const bool default_stream = is_default_stream(request.stream);
-  if (default_stream || g_api.stream_get_ctx(request.stream, &context) != kSuccess ||
-      id_of(nullptr, &here) != kSuccess || id_of(context, &there) != kSuccess || here == there) {
-    return failed(symbol, call, code);
-  }
-  const Device *device = device_of_context(there);
-  return fail(KPK_ERROR_STREAM,
-              "%s: expected a stream of the thread's current context (device %d), got one of another (device "
-              "%s): make "
-              "the stream's context current",
-              symbol, request.device->ordinal, device == nullptr ? "unknown" : device->arch);
+// A launch failed. A function is no handle in a stream of another context, nor when its own is gone. Asking before
+// each launch would cost every caller a driver query, so the refusal is the question. It does not invalidate a
+// capture on the stream.
+[[gnu::cold]] kpk_status refused(const LaunchRequest &request, const char *call, CUresult code) {
+  const kpk_status status = failed(text(request.plan->image->symbol), call, code);
+  const bool elsewhere = code == kInvalidHandle || code == kInvalidContext || code == kContextDestroyed;
+  return elsewhere ? kElsewhere : status;
 }
 
 // Fills what the image asks for beyond a plain launch; how many.
@@ -94,20 +85,32 @@ kpk_status launch(const LaunchRequest &request) {
 
 kpk_status skip(const Device &, const char *) { return KPK_OK; }
 
-kpk_status occupancy(const Plan &plan, const char *symbol, int *blocks, int *clusters) {
+kpk_status occupancy(const Device &, const Plan &plan, const char *symbol, int *blocks, int *clusters) {
   *blocks = *clusters = 0;
   if (g_api.occupancy_blocks == nullptr) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: this driver does not say the occupancy", symbol);
   }
-  CUresult code =
+  const CUresult code =
       g_api.occupancy_blocks(blocks, plan.function, static_cast<int>(plan.block), plan.shared_bytes);
   if (code != kSuccess) return failed(symbol, "cuOccupancyMaxActiveBlocksPerMultiprocessor", code);
-  return KPK_OK;
+  return clusters_at_once(plan, symbol, clusters);
 }
 
 }  // namespace
 
-const Driver kDriver = {"CUDA",    place_of, context_of, load,    unload,    launch, allocate,
-                        give_back, skip,     zero,       reserve, occupancy, encode};
+kpk_status clusters_at_once(const Plan &plan, const char *symbol, int *clusters) {
+  const kpk_abi_image &image = *plan.image;
+  const uint32_t *cluster = image.cluster;
+  if (cluster[0] * cluster[1] * cluster[2] <= 1 || g_api.occupancy_clusters == nullptr) return KPK_OK;
+  LaunchAttribute attributes[4] = {};
+  const LaunchConfig config = {
+      {cluster[0], cluster[1], cluster[2]}, {plan.block, 1, 1}, plan.shared_bytes, nullptr, attributes,
+      fill_attributes(image, attributes)};
+  const CUresult code = g_api.occupancy_clusters(clusters, plan.function, &config);
+  return code == kSuccess ? KPK_OK : failed(symbol, "cuOccupancyMaxActiveClusters", code);
+}
+
+const Driver kDriver = {"CUDA", enter,    leave,     asks, here, place,   context_of, load,   unload,
+                        launch, allocate, give_back, skip, zero, reserve, occupancy,  encode, accepts};
 
 }  // namespace kpk::cuda

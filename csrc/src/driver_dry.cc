@@ -8,6 +8,9 @@
 #include "driver.h"
 #include "lock.h"
 #include "message.h"
+#include "observe.h"
+#include "proof.h"
+#include "scratch.h"
 
 namespace kpk {
 namespace {
@@ -45,6 +48,7 @@ const Device *device_named(const char *arch) {
 
 // KPACK_DRIVER: unset or "" for the real drivers, "dry", or "dry:<arch>".
 void read_environment() {
+  read_watchers();  // whoever launches has come by here
   const char *driver = std::getenv("KPACK_DRIVER");
   if (driver == nullptr || *driver == '\0') return;
   g_choice.dry = true;
@@ -53,12 +57,17 @@ void read_environment() {
   if (g_choice.device == nullptr) g_choice.unknown = driver;
 }
 
-kpk_status place_of(void *, const char *, Place *) { return KPK_ERROR_NO_DEVICE; }
 kpk_status context_of(const Device &, const char *, uint64_t *) { return KPK_OK; }
-kpk_status load(const LoadRequest &, Loaded *) { return KPK_OK; }
+kpk_status load(const LoadRequest &request, Loaded *) {
+  Note note;
+  Word word;
+  const uint8_t kind = request.view->target(*request.image).kind;
+  if (const kpk_status status = word_of_image(*request.image, kind, &note, &word)) return status;
+  return prove(*request.image, *request.device, word);
+}
 kpk_status unload(const Loaded &, const char *, uint64_t, bool) { return KPK_OK; }
 
-kpk_status allocate(void *, size_t, const char *, uint64_t *) { return KPK_OK; }
+kpk_status allocate(const Device &, void *, size_t, const char *, uint64_t *) { return KPK_OK; }
 kpk_status give_back(void *, uint64_t, const char *) { return KPK_OK; }
 
 kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
@@ -66,6 +75,34 @@ kpk_status answer() { return g_choice.succeed ? KPK_OK : KPK_DRY; }
 kpk_status skip(const Device &device, const char *kernel) {
   message().add("%s on %s (dry): the grid is empty, there is nothing to launch", kernel, device.arch);
   return answer();
+}
+
+// "  scratch  256 bytes x 8 = 2048 bytes, at a multiple of 128"
+void add_scratch(const LaunchRequest &request, uint32_t kind, const char *title, Text *out) {
+  ScratchNeed need;
+  if (scratch_need(request, kind, &need) != KPK_OK || need.each == 0) return;
+  out->add("  %s  %u bytes x %llu = %llu bytes, at a multiple of %llu\n", title, need.each,
+           static_cast<unsigned long long>(need.count), static_cast<unsigned long long>(need.bytes),
+           static_cast<unsigned long long>(need.align));
+}
+
+// What a launch asks for beyond the plain one: "  launch   clusters of 2 x 1 x 1, cooperative".
+void add_attributes(const LaunchRequest &request, Text *out) {
+  const kpk_abi_image &image = *request.plan->image;
+  const char *between = "  launch   ";
+  if (image.cluster[0] * image.cluster[1] * image.cluster[2] > 1) {
+    out->add("%sclusters of %u x %u x %u", between, image.cluster[0], image.cluster[1], image.cluster[2]);
+    between = ", ";
+  }
+  if ((image.flags & KPK_IMAGE_COOPERATIVE) != 0) {
+    out->add("%scooperative", between);
+    between = ", ";
+  }
+  if ((image.flags & KPK_IMAGE_PDL) != 0 && request.device->vendor == KPK_VENDOR_CUDA) {
+    out->add("%sprogrammatic dependent launch", between);
+    between = ", ";
+  }
+  if (*between == ',') out->add("\n");
 }
 
 kpk_status launch(const LaunchRequest &request) {
@@ -78,9 +115,9 @@ kpk_status launch(const LaunchRequest &request) {
   out.add("  grid     %u x %u x %u\n", request.grid[0], request.grid[1], request.grid[2]);
   out.add("  block    %u threads (%u warps of %u)\n", request.plan->block, image.num_warps, image.warp_size);
   out.add("  shared   %u bytes\n", image.shared_bytes + image.static_shared_bytes);
-  if (image.global_scratch_bytes != 0) {
-    out.add("  scratch  %u bytes a block\n", image.global_scratch_bytes);
-  }
+  add_scratch(request, KPK_SCRATCH_GLOBAL, "scratch", &out);
+  add_scratch(request, KPK_SCRATCH_PROFILE, "profile", &out);
+  add_attributes(request, &out);
   out.add("  args     ");
   add_call(*request.view, request.args, &out);
   return answer();
@@ -88,13 +125,23 @@ kpk_status launch(const LaunchRequest &request) {
 
 kpk_status zero(void *, uint64_t, size_t, const char *) { return KPK_OK; }
 kpk_status reserve(const Device &, size_t) { return KPK_OK; }
-kpk_status occupancy(const Plan &, const char *, int *, int *) { return KPK_OK; }
-kpk_status encode(const kpk_tensor &, const kpk_abi_tensordesc &, const char *, void *) { return KPK_OK; }
+kpk_status occupancy(const Device &, const Plan &, const char *, int *, int *) { return KPK_OK; }
+kpk_status encode(const Device &, const kpk_tensor &, const kpk_abi_tensordesc &, const char *, void *) {
+  return KPK_OK;
+}
 
-const Driver kDry = {"dry",     place_of, context_of, load,    unload,    launch, allocate,
-                     give_back, skip,     zero,       reserve, occupancy, encode};
+bool asks() { return true; }
+uint64_t here(void *) { return 0; }
+uint64_t place(const Device &, uint64_t) { return 0; }
+kpk_status enter(void *, const char *, Place *, void **) { return KPK_ERROR_NO_DEVICE; }
+void leave(void *) {}
+
+const Driver kDry = {"dry",  enter,    leave,     asks, here, place,   context_of, load,  unload,
+                     launch, allocate, give_back, skip, zero, reserve, occupancy,  encode};
 
 }  // namespace
+
+bool is_dry_device(const Device &device) { return device.driver == &kDry; }
 
 Dry read_dry() {
   pthread_once(&g_once, read_environment);
@@ -103,15 +150,18 @@ Dry read_dry() {
   return dry;
 }
 
+const Device *dry_device_of(const KernelView &view, const char *arch) {
+  if (*arch != '\0') return device_named(arch);
+  return view.targets.size() == 0 ? nullptr : device_named(text(view.targets[0].name));
+}
+
 kpk_status dry_device(const KernelView &view, const Device **out) {
   const Choice &choice = g_choice;
   if (choice.unknown != nullptr) {
     return fail(KPK_ERROR_NO_DRIVER, "KPACK_DRIVER: expected 'dry' or 'dry:<arch>', got '%s'",
                 choice.unknown);
   }
-  *out = choice.device;
-  if (*out != nullptr) return KPK_OK;
-  *out = view.targets.size() == 0 ? nullptr : device_named(text(view.targets[0].name));
+  *out = choice.device != nullptr ? choice.device : dry_device_of(view, "");
   return *out != nullptr ? KPK_OK : fail(KPK_ERROR_NO_IMAGE, "%s: has no target to run dry for", view.name());
 }
 

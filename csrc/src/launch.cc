@@ -1,5 +1,8 @@
-// The launch, in order: state, device, overload, checks, variant, image, grid, parameter block, driver.
-// After the first launch of a variant on a device it takes no lock and allocates nothing.
+// The launch, in order: state, device, overload, checks, variant, image, grid, parameter block, driver; or, for a
+// call like the one before, its memo. After the first launch of a variant on a device it takes no lock and
+// allocates nothing.
+
+#include "launch.h"
 
 #include <cstring>
 
@@ -7,6 +10,7 @@
 #include "describe.h"
 #include "driver.h"
 #include "expr.h"
+#include "fallback.h"
 #include "message.h"
 #include "module.h"
 #include "observe.h"
@@ -24,11 +28,10 @@ namespace {
   for (uint32_t k = 0; k < view.overloads.size(); ++k) with_image += device.overloads[k]->count;
   Text why = message();
   if (with_image == 0) {
-    why.add("%s: no image for %s; this archive has ", view.name(), device.device->arch);
-    add_targets(view, &why);
+    add_no_image(view, *device.device, &why);
     return KPK_ERROR_NO_IMAGE;
   }
-  why.add("%s: no variant may run this call on %s", view.name(), device.device->arch);
+  add_no_variant(view, *device.device, &why);
   add_reasons(view, *choices.overload, call, *device.device, &why);
   return KPK_ERROR_NO_VARIANT;
 }
@@ -48,7 +51,7 @@ namespace {
 // What an image asks for beyond a plain launch.
 [[gnu::noinline]] kpk_status launch_special(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.plan->image;
-  if (image.tensordescs.count != 0) {
+  if (request.plan->tensors) {
     if (const kpk_status status = fill_tensors(request)) return status;
   }
   if (image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0)
@@ -60,8 +63,92 @@ kpk_status launch_filled(const LaunchRequest &request) {
   return request.plan->special ? launch_special(request) : request.device->driver->launch(request);
 }
 
-kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const kpk_arg *args, uint32_t count,
-                     uint64_t signature) {
+// Everything about one launch that is the same all the way down.
+struct Request {
+  const kpk_kernel &kernel;
+  const kpk_stream &stream;
+  const kpk_arg *args;
+  uint32_t count;
+  uint64_t signature;
+};
+
+kpk_status launch_at(KernelState &state, const Place &place, const Request &request) {
+  DeviceState *device = nullptr;
+  if (const kpk_status status = device_state(state, *place.device, &device)) return status;
+  Chosen chosen;
+  if (const kpk_status status =
+          choose(*device, place.context, request.args, request.count, request.signature, &chosen)) {
+    return or_fall_back(status, *device, request.stream.handle, request.args, request.count);
+  }
+  const Memo &memo = chosen.function->memo;
+  slot_of(request.kernel).last.store(chosen.function, std::memory_order_release);
+  recent_at(state, memo.place).store(chosen.function, std::memory_order_release);
+  return launch_chosen(chosen, request.stream.handle);
+}
+
+// Asks where the stream is, and launches there.
+[[gnu::noinline]] kpk_status launch_where_stream_is(const Request &request) {
+  KernelState *state = nullptr;
+  if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
+  const char *name = state->view.name();
+  Place place = {};
+  if (is_dry()) {
+    const kpk_status status = dry_device(state->view, &place.device);
+    return status != KPK_OK ? status : launch_at(*state, place, request);
+  }
+  const Driver *driver = nullptr;
+  if (const kpk_status status = driver_of(request.stream, name, &driver)) return status;
+  void *before = nullptr;
+  if (const kpk_status status = driver->enter(request.stream.handle, name, &place, &before)) return status;
+  const kpk_status status = launch_at(*state, place, request);
+  driver->leave(before);
+  // It was where it is: then the driver's words say why not.
+  return status == kElsewhere ? KPK_ERROR_DRIVER : status;
+}
+
+// The driver refused a place: so the kernel is used in several, and from now on it is asked for.
+[[gnu::cold]] kpk_status launch_elsewhere(const Request &request) {
+  slot_of(request.kernel).moves.store(true, std::memory_order_relaxed);
+  return launch_where_stream_is(request);
+}
+
+// A call unlike the one before, in its place.
+[[gnu::noinline]] kpk_status launch_anew(const Function &last, const Request &request) {
+  KernelState *state = nullptr;
+  if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
+  const kpk_status status = launch_at(*state, {last.device, last.context}, request);
+  return status == kElsewhere ? launch_elsewhere(request) : status;
+}
+
+// Of a kernel that is used in several places: what was launched last in this one, or null.
+[[gnu::noinline]] const Function *last_here(const Request &request, const Driver &driver) {
+  const uint64_t place = driver.here(request.stream.handle);
+  KernelState *state = slot_of(request.kernel).state.load(std::memory_order_acquire);
+  const Function *last = recent_at(*state, place).load(std::memory_order_acquire);
+  return last != nullptr && last->memo.place == place && last->memo.driver == &driver ? last : nullptr;
+}
+
+kpk_status launch(const Request &request) {
+  const StateSlot &slot = slot_of(request.kernel);
+  const Function *last = slot.last.load(std::memory_order_acquire);
+  if (last == nullptr || !is_plain()) return launch_where_stream_is(request);
+  prefetch(*last);
+  const Driver &driver = *last->memo.driver;
+  if (!is_driver_of(request.stream, &driver)) return launch_where_stream_is(request);
+  if (last->memo.asks || slot.moves.load(std::memory_order_relaxed)) {
+    last = last_here(request, driver);
+    if (last == nullptr) return launch_where_stream_is(request);
+  }
+  kpk_status status;
+  if (!relaunch(*last, request.stream.handle, request.args, request.count, request.signature, &status))
+    return launch_anew(*last, request);
+  return status == kElsewhere ? launch_elsewhere(request) : status;
+}
+
+}  // namespace
+
+kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, uint32_t count,
+                  uint64_t signature, Chosen *out) {
   const KernelView &view = device.kernel->view;
   const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
   Choices *choices = device.overloads[index];
@@ -70,71 +157,44 @@ kpk_status launch_on(DeviceState &device, uint64_t context, void *stream, const 
     if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
       return status;
   }
-
-  static const kpk_arg none = {};
-  if (count == 0) args = &none;  // a kernel without parameters may be called with null
-  Call call{args, count, 0, 0, 0};
+  out->overload = choices->overload;
+  out->call = {some(args), count, 0, 0, 0};
   if (const kpk_status status =
-          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &call)) {
+          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call)) {
     return status;
   }
+  Candidate *candidate = select(view, *choices, out->call);
+  if (candidate == nullptr) return refuse_variant(device, *choices, out->call);
+  return function_of(device, *candidate, context, &out->function);
+}
 
-  Candidate *candidate = select(view, *choices, call);
-  if (candidate == nullptr) return refuse_variant(device, *choices, call);
-
-  const Function *function = nullptr;
-  if (const kpk_status status = function_of(device, *candidate, context, &function)) return status;
-  if (device.last.load(std::memory_order_relaxed) != function)
-    device.last.store(function, std::memory_order_relaxed);
-  const Plan &plan = function->plan;
-
-  LaunchRequest request{&view, device.device, &plan, args, {}, stream, nullptr};
+kpk_status launch_chosen(const Chosen &chosen, void *stream) {
+  const Function &function = *chosen.function;
+  const Plan &plan = function.plan;
+  LaunchRequest request{function.view, function.device, &plan, chosen.call.args, {}, stream, nullptr};
   bool empty;
-  if (const kpk_status status =
-          fill_grid(view, plan, *choices->overload, *device.device, call, request.grid, &empty)) {
+  if (const kpk_status status = fill_grid(*function.view, plan, *chosen.overload, *function.device,
+                                          chosen.call, request.grid, &empty)) {
     return status;
   }
-  const Driver *driver = device.device->driver;
-  if (empty) return driver->skip(*device.device, view.name());
-
+  if (empty) return function.device->driver->skip(*function.device, function.view->name());
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
-  fill_params(plan, args, request.params);
+  std::memset(request.params, 0, plan.param_bytes);  // what lies between arguments is nobody's
+  fill_params(plan, chosen.call.args, request.params);
   if (g_switches.watched.load(std::memory_order_relaxed)) return watch_launch(request, launch_filled);
   return launch_filled(request);
 }
 
-[[gnu::cold]] kpk_status refuse_null(const char *call, const char *what) {
+kpk_status refuse_null(const char *call, const char *what) {
   return fail(KPK_ERROR_ARGUMENT, "%s: expected %s, got null", call, what);
 }
 
-kpk_status place_of(const KernelView &view, const kpk_stream &stream, Place *out) {
-  if (is_dry()) {
-    out->context = 0;
-    return dry_device(view, &out->device);
-  }
-  const Driver *driver = nullptr;
-  if (const kpk_status status = driver_of(stream, view.name(), &driver)) return status;
-  return driver->place_of(stream.handle, view.name(), out);
+const kpk_arg *some(const kpk_arg *args) {
+  static const kpk_arg none = {};
+  return args == nullptr ? &none : args;
 }
 
-kpk_status device_to_bind(const KernelView &view, kpk_device device, Place *out) {
-  out->context = 0;
-  if (is_dry()) return dry_device(view, &out->device);
-  const bool hip = device.vendor == KPK_VENDOR_HIP;
-  if (!hip && device.vendor != KPK_VENDOR_CUDA) {
-    return fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected KPK_VENDOR_CUDA or KPK_VENDOR_HIP, got vendor %d",
-                view.name(), device.vendor);
-  }
-  out->device = hip ? hip_device(device.ordinal) : cuda_device(device.ordinal);
-  if (out->device == nullptr) {
-    return fail(KPK_ERROR_NO_DEVICE, "%s: bind: expected one of %d %s devices, got ordinal %d", view.name(),
-                kpk_device_count(device.vendor), hip ? "HIP" : "CUDA", device.ordinal);
-  }
-  return out->device->driver->context_of(*out->device, view.name(), &out->context);
-}
-
-}  // namespace
 }  // namespace kpk
 
 extern "C" {
@@ -142,48 +202,40 @@ extern "C" {
 kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                       uint64_t signature) {
   if (kernel == nullptr) return kpk::refuse_null("kpk_launch", "a kernel");
-  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch", "arguments");
-  kpk::KernelState *state = nullptr;
-  if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
-  kpk::DeviceState *last = state->last.load(std::memory_order_acquire);
-  if (last != nullptr) kpk::prefetch(*last, state->overload.load(std::memory_order_relaxed));
-  kpk::Place place;
-  if (const kpk_status status = kpk::place_of(state->view, stream, &place)) return status;
-  kpk::DeviceState *on = nullptr;
-  if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  if (on != last) state->last.store(on, std::memory_order_release);
-  return kpk::launch_on(*on, place.context, stream.handle, args, count, signature);
+  if (args == nullptr) {
+    if (count != 0) return kpk::refuse_null("kpk_launch", "arguments");
+    args = kpk::some(args);
+  }
+  return kpk::launch({*kernel, stream, args, count, signature});
 }
 
-kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out) {
-  if (out == nullptr) return kpk::refuse_null("kpk_bind", "room for the handle");
-  *out = kpk_bound{};
-  if (kernel == nullptr) return kpk::refuse_null("kpk_bind", "a kernel");
-  kpk::KernelState *state = nullptr;
-  if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
-  kpk::Place place;
-  if (const kpk_status status = kpk::device_to_bind(state->view, device, &place)) return status;
-  kpk::DeviceState *on = nullptr;
-  if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
-  *out = {kernel, on, nullptr, place.context, {place.device->vendor, place.device->ordinal}};
-  return KPK_OK;
+kpk_status kpk_launch_packed(const kpk_kernel *kernel, kpk_stream stream, const kpk_packed *call) {
+  if (kernel == nullptr || call == nullptr)
+    return kpk::refuse_null("kpk_launch_packed", "a kernel and a call");
+  kpk::StateSlot &slot = kpk::slot_of(*kernel);
+  const kpk::Packed *packed = slot.packed.load(std::memory_order_acquire);
+  if (packed == nullptr || !kpk::is_plain() || !kpk::is_driver_of(stream, packed->driver)) return KPK_UNPACK;
+  kpk_status status = kpk::kElsewhere;
+  if (slot.moves.load(std::memory_order_relaxed)) return KPK_UNPACK;
+  if (packed->asks && packed->driver->here(stream.handle) != packed->place) {
+    slot.moves.store(true, std::memory_order_relaxed);
+    return KPK_UNPACK;
+  }
+  if (!kpk::launch_packed(*packed, stream.handle, *call, &status)) return KPK_UNPACK;
+  if (status != kpk::kElsewhere) return status;
+  slot.moves.store(true, std::memory_order_relaxed);
+  return KPK_UNPACK;
 }
 
-kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
-                            uint64_t signature) {
-  if (bound == nullptr || bound->state == nullptr) {
-    return kpk::fail(KPK_ERROR_ARGUMENT,
-                     "kpk_launch_bound: expected a bound kernel, got one whose kpk_bind failed");
-  }
-  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_bound", "arguments");
-  auto &on = *static_cast<kpk::DeviceState *>(bound->state);
-  kpk::prefetch(on, on.kernel->overload.load(std::memory_order_relaxed));
-  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != on.device->vendor && !kpk::is_dry()) {
-    return kpk::fail(KPK_ERROR_STREAM,
-                     "%s: expected a stream of %s, to which it is bound, got one of the other vendor",
-                     on.kernel->view.name(), on.device->arch);
-  }
-  return kpk::launch_on(on, bound->context, stream.handle, args, count, signature);
+kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
+                           uint64_t signature, uint64_t types) {
+  const kpk_status status = kpk_launch(kernel, stream, args, count, signature);
+  if (status != KPK_OK || types == 0) return status;
+  kpk::StateSlot &slot = kpk::slot_of(*kernel);
+  const kpk::Function *last = slot.last.load(std::memory_order_acquire);
+  if (last != nullptr)
+    slot.packed.store(kpk::find_packed(*last, args, count, types), std::memory_order_release);
+  return status;
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

@@ -12,7 +12,50 @@ namespace {
 // Every device takes a grid of so many along every axis.
 constexpr int8_t kSmall = INT8_MAX;
 
-void read_axis(const KernelView &view, uint32_t at, uint8_t axis, Plan *plan) {
+// Reads a constant of the program, or nothing.
+bool read_constant(const uint8_t **code, int64_t *out) {
+  if (**code == KPK_OP_I8) {
+    *out = static_cast<int8_t>((*code)[1]);
+    *code += 2;
+    return true;
+  }
+  if (**code != KPK_OP_I64) return false;
+  std::memcpy(out, *code + 1, sizeof *out);
+  *code += 9;
+  return true;
+}
+
+// Reads `cdiv(argument, piece)` and `(argument + more) // piece`, which is how people write it, with any number of
+// additions; false for any other program.
+bool is_pieces(const uint8_t *code, Axis *out) {
+  int64_t more = 0, number = 0;
+  for (code += 3; read_constant(&code, &number); ++code) {
+    const uint8_t op = *code;
+    if (op == KPK_OP_ADD || op == KPK_OP_SUB) {
+      if (op == KPK_OP_SUB ? __builtin_sub_overflow(more, number, &more)
+                           : __builtin_add_overflow(more, number, &more)) {
+        return false;
+      }
+      continue;
+    }
+    if (number < 1 || (op != KPK_OP_CDIV && op != KPK_OP_FLOORDIV) || code[1] != KPK_OP_END) return false;
+    if (op == KPK_OP_CDIV) more += number - 1;
+    if (number > UINT32_MAX || more < 0 || more > UINT32_MAX) return false;
+    out->piece = static_cast<uint32_t>(number);
+    out->more = static_cast<uint32_t>(more);
+    return true;
+  }
+  return false;
+}
+
+uint32_t most_of(const Device &device, const Plan &plan, uint8_t axis) {
+  uint64_t most = device.max_grid[axis];
+  if (axis == 0 && device.max_grid_threads_x / plan.block < most)
+    most = device.max_grid_threads_x / plan.block;
+  return static_cast<uint32_t>(most < UINT32_MAX ? most : UINT32_MAX);
+}
+
+void read_axis(const KernelView &view, uint32_t at, uint8_t axis, const Device &device, Plan *plan) {
   plan->grid[axis] = 1;
   if (at == 0) return;
   const uint8_t *code = view.exprs + at;
@@ -21,11 +64,12 @@ void read_axis(const KernelView &view, uint32_t at, uint8_t axis, Plan *plan) {
     return;
   }
   Axis &made = plan->axes[plan->axis_count++];
-  made = {at, 0, axis};
-  if (code[0] == KPK_OP_PARAM && code[3] == KPK_OP_END) {
-    made.program = 0;
-    std::memcpy(&made.argument, code + 1, sizeof made.argument);
-  }
+  made = {at, Axis::kProgram, axis, 0, 1, 0, most_of(device, *plan, axis)};
+  if (code[0] != KPK_OP_PARAM) return;
+  std::memcpy(&made.argument, code + 1, sizeof made.argument);
+  made.kind = code[3] == KPK_OP_END    ? Axis::kArgument
+              : is_pieces(code, &made) ? Axis::kPieces
+                                       : Axis::kProgram;
 }
 
 Store read_store(const kpk_abi_slot &slot) {
@@ -58,20 +102,33 @@ uint32_t cluster_size(const kpk_abi_image &image) {
   return image.cluster[0] * image.cluster[1] * image.cluster[2];
 }
 
-bool has_attributes(const kpk_abi_image &image) {
-  constexpr uint32_t flags = KPK_IMAGE_COOPERATIVE | KPK_IMAGE_PDL;
+// HIP has no dependent launches: there, as in Triton, the flag is a wish.
+bool has_attributes(const kpk_abi_image &image, const Device &device) {
+  const uint32_t flags = KPK_IMAGE_COOPERATIVE | (device.vendor == KPK_VENDOR_CUDA ? KPK_IMAGE_PDL : 0);
   return cluster_size(image) > 1 || (image.flags & flags) != 0;
+}
+
+bool has_scratch(const kpk_abi_image &image) {
+  return image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0;
+}
+
+// Where the pointer to scratch memory goes; an image that needs the memory takes the pointer.
+kpk_status find_scratch(const kpk_abi_image &image, uint8_t source, uint32_t bytes, uint32_t *offset) {
+  const Table<kpk_abi_slot> layout(image.layout);
+  for (uint32_t i = 0; i < layout.size(); ++i) {
+    if (layout[i].source != source) continue;
+    *offset = layout[i].offset;
+    return KPK_OK;
+  }
+  if (bytes == 0) return KPK_OK;
+  return fail(KPK_ERROR_FORMAT, "%s: needs %u bytes of scratch memory, but has no parameter for its address",
+              text(image.symbol), bytes);
 }
 
 // What an image asks for and this runtime, or the device, does not have.
 kpk_status check_needs(const kpk_abi_image &image, const Device &device) {
   const char *symbol = text(image.symbol);
-  const char *missing = image.codec != KPK_CODEC_RAW   ? "compressed images"
-                        : image.tensordescs.count != 0 ? "host tensor descriptors"
-                        : has_attributes(image) && device.vendor != KPK_VENDOR_CUDA
-                            ? "clusters or cooperative grids"
-                        : image.profile_scratch_bytes != 0 ? "scratch memory for a profiler"
-                                                           : nullptr;
+  const char *missing = image.codec != KPK_CODEC_RAW ? "compressed images" : nullptr;
   if (missing != nullptr) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: the image needs %s, which this runtime does not launch yet",
                 symbol, missing);
@@ -111,8 +168,16 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   if (const kpk_status status = check_needs(chosen, device)) return status;
   const Table<kpk_abi_slot> layout(chosen.layout);
   for (uint32_t i = 0; i < layout.size(); ++i) {
-    stores[i] = read_store(layout[i]);
-    if (layout[i].source == KPK_SLOT_GLOBAL_SCRATCH) out->scratch_offset = layout[i].offset;
+    if (stores != nullptr) stores[i] = read_store(layout[i]);
+    out->tensors = out->tensors || layout[i].source >= KPK_SLOT_DESC_MAP;
+  }
+  if (const kpk_status status =
+          find_scratch(chosen, KPK_SLOT_GLOBAL_SCRATCH, chosen.global_scratch_bytes, &out->scratch_offset)) {
+    return status;
+  }
+  if (const kpk_status status = find_scratch(chosen, KPK_SLOT_PROFILE_SCRATCH, chosen.profile_scratch_bytes,
+                                             &out->profile_scratch_offset)) {
+    return status;
   }
   out->variant = &v;
   out->image = &chosen;
@@ -121,8 +186,8 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   out->param_bytes = chosen.param_bytes;
   out->store_count = static_cast<uint16_t>(layout.size());
   out->stores = stores;
-  out->special = has_attributes(chosen) || chosen.global_scratch_bytes != 0;
-  for (uint8_t axis = 0; axis < 3; ++axis) read_axis(view, v.grid[axis], axis, out);
+  out->special = has_attributes(chosen, device) || has_scratch(chosen) || out->tensors;
+  for (uint8_t axis = 0; axis < 3; ++axis) read_axis(view, v.grid[axis], axis, device, out);
   return KPK_OK;
 }
 
@@ -133,7 +198,7 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
   for (uint32_t i = 0; i < plan.axis_count; ++i) {
     const Axis &rule = plan.axes[i];
     int64_t value;
-    if (rule.program == 0) {
+    if (rule.kind == Axis::kArgument) {
       value = static_cast<int64_t>(call.args[rule.argument].bits);
     } else {
       ExprError error;
@@ -160,6 +225,15 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
                   device.max_grid_threads_x / plan.block);
   }
   return KPK_OK;
+}
+
+bool quick_program(const KernelView &view, const Plan &plan, const Axis &rule, const kpk_arg *args,
+                   uint64_t *value) {
+  const kpk_abi_overload &overload = view.overloads[plan.variant->overload];
+  ExprError error;
+  *value =
+      static_cast<uint64_t>(evaluate(view.exprs + rule.program, {args, &overload, plan.variant}, &error));
+  return error == ExprError::kNone;
 }
 
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block) {

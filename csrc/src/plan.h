@@ -13,11 +13,16 @@
 
 namespace kpk {
 
-// One axis of the grid that is not a small constant: most are one argument, the rest are programs.
+// One axis of the grid that is not a small constant: most are one argument, or that many pieces of a size.
 struct Axis {
-  uint32_t program;  // in the expression pool; 0: the argument itself
+  enum Kind : uint8_t { kArgument, kPieces, kProgram };
+  uint32_t program;  // in the expression pool, of all kinds
+  Kind kind;
+  uint8_t axis;
   uint16_t argument;
-  uint16_t axis;
+  uint32_t piece;  // of kPieces: (argument + more) // piece
+  uint32_t more;
+  uint32_t most;  // that the device takes
 };
 
 // One value of the parameter block: from where, how it converts, to where.
@@ -30,26 +35,28 @@ struct Store {
   uint16_t size;  // of kFloat and kZero
 };
 
-struct Plan {
+struct alignas(64) Plan {
   void *function;    // the driver's, once it is loaded
   uint32_t grid[3];  // where it is constant
   uint32_t block;    // threads
   uint32_t shared_bytes;
   uint32_t param_bytes;
+  uint32_t scratch_offset;  // in the parameter block, of the pointer to scratch memory
+  uint32_t profile_scratch_offset;
   uint16_t store_count;
   uint8_t axis_count;
-  bool special;  // the launch takes attributes or scratch memory, or its grid counts clusters
-  const Store *stores;
-  Axis axes[3];
+  bool tensors;  // its layout holds host tensor descriptors, whole or in parts
+  bool special;  // those, or the launch takes attributes or scratch memory, or its grid counts clusters
   const kpk_abi_variant *variant;
   const kpk_abi_image *image;
-  uint32_t scratch_offset;  // in the parameter block, of the pointer to scratch memory
+  const Store *stores;
+  Axis axes[3];
 };
 
 // How many bytes of stores a plan for this image needs.
 size_t store_bytes(const kpk_abi_image &image);
-// Reads variant and image into `out`, whose stores go to `stores`. KPK_ERROR_UNSUPPORTED for what this runtime
-// does not launch, KPK_ERROR_LIMIT for what the device does not.
+// Reads variant and image into `out`, whose stores go to `stores` (null: nowhere). KPK_ERROR_UNSUPPORTED for what
+// this runtime does not launch, KPK_ERROR_LIMIT for what the device does not.
 kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, const Device &device,
                    Store *stores, Plan *out);
 
@@ -57,6 +64,26 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
 // if there is nothing to launch.
 kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
                      const Device &device, const Call &call, uint32_t *grid, bool *empty);
+
+// The same, quickly: false where there is nothing to launch, or a word to say about it.
+bool quick_program(const KernelView &view, const Plan &plan, const Axis &rule, const kpk_arg *args,
+                   uint64_t *value);
+inline bool quick_grid(const KernelView &view, const Plan &plan, const kpk_arg *args, uint32_t *grid) {
+  for (int axis = 0; axis < 3; ++axis) grid[axis] = plan.grid[axis];
+  for (uint32_t i = 0; i < plan.axis_count; ++i) {
+    const Axis &rule = plan.axes[i];
+    uint64_t value = args[rule.argument].bits;
+    if (rule.kind == Axis::kPieces) {
+      if (value > INT64_MAX - uint64_t{rule.more}) return false;
+      value = (value + rule.more) / rule.piece;
+    } else if (rule.kind == Axis::kProgram && !quick_program(view, plan, rule, args, &value)) {
+      return false;
+    }
+    if (value - 1 >= rule.most) return false;
+    grid[rule.axis] = static_cast<uint32_t>(value);
+  }
+  return true;
+}
 
 // Fills `block` (plan.param_bytes): arguments, and zeros for hidden parameters.
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block);

@@ -1,0 +1,276 @@
+// Handles: a kernel bound to a device, and pinned to a variant of it.
+
+#include <cstdint>
+#include <cstring>
+
+#include "describe.h"
+#include "expr.h"
+#include "fallback.h"
+#include "launch.h"
+#include "message.h"
+#include "tensor.h"
+
+namespace kpk {
+namespace {
+
+kpk_status device_to_bind(const KernelView &view, kpk_device device, Place *out) {
+  out->context = 0;
+  if (const kpk_status status = find_device(view, "bind", device, &out->device)) return status;
+  return out->device->driver->context_of(*out->device, view.name(), &out->context);
+}
+
+DeviceState &state_of(const kpk_bound &bound) { return *static_cast<DeviceState *>(bound.state); }
+
+kpk_status check_bound(const char *call, const kpk_bound *bound, const kpk_arg *args, uint32_t count) {
+  if (bound == nullptr || bound->state == nullptr)
+    return fail(KPK_ERROR_ARGUMENT, "%s: expected a bound kernel, got one whose kpk_bind failed", call);
+  if (args == nullptr && count != 0) return refuse_null(call, "arguments");
+  return KPK_OK;
+}
+
+// The function of a pinned handle.
+kpk_status pinned(const char *call, const kpk_bound *bound, const Function **out) {
+  if (bound == nullptr || bound->function == nullptr) {
+    return fail(KPK_ERROR_ARGUMENT,
+                "%s: expected a handle pinned to a variant (kpk_bind_call), got one that is not", call);
+  }
+  *out = static_cast<const Function *>(bound->function);
+  return KPK_OK;
+}
+
+[[gnu::cold]] kpk_status refuse_pinned(const Function &function, const kpk_abi_overload &overload,
+                                       const Call &call) {
+  Text why = message();
+  why.add("%s: the handle is pinned to %s, which may not run this call", function.view->name(),
+          text(function.plan.variant->name));
+  add_reasons(*function.view, overload, call, *function.device, &why);
+  return KPK_ERROR_NO_VARIANT;
+}
+
+// Checks a call of a pinned function: is it of its overload, and may the variant run it?
+kpk_status check_pinned(const DeviceState &device, const Function &function, const kpk_arg *args,
+                        uint32_t count, uint64_t signature, Chosen *out) {
+  const KernelView &view = *function.view;
+  const kpk_abi_variant &variant = *function.plan.variant;
+  uint32_t index = variant.overload;
+  if (signature == 0) signature = kpk_signature(args, count);
+  if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
+  const Choices &choices = *device.overloads[index];
+  *out = {&function, choices.overload, {some(args), count, 0, 0, 0}};
+  if (index != variant.overload) return refuse_pinned(function, view.overloads[index], out->call);
+  if (const kpk_status status = check_arguments(view, *choices.overload, choices.checks, true, &out->call))
+    return status;
+  ExprError error;
+  if (judge(view, *choices.overload, variant, 0, out->call, &error) == Verdict::kEligible) return KPK_OK;
+  return refuse_pinned(function, *choices.overload, out->call);
+}
+
+kpk_status refuse_vendor(const DeviceState &device) {
+  return fail(KPK_ERROR_STREAM,
+              "%s: expected a stream of %s, to which it is bound, got one of the other vendor",
+              device.kernel->view.name(), device.device->arch);
+}
+
+kpk_status refuse_elsewhere(const DeviceState &device) {
+  return fail(
+      KPK_ERROR_STREAM,
+      "%s: expected a stream of the context of %s (device %d) to which it is bound, got one of another",
+      device.kernel->view.name(), device.device->arch, device.device->ordinal);
+}
+
+// A call unlike the one before.
+[[gnu::noinline]] kpk_status launch_anew(const kpk_bound &bound, void *stream, const kpk_arg *args,
+                                         uint32_t count, uint64_t signature) {
+  DeviceState &device = state_of(bound);
+  Chosen chosen;
+  const auto *function = static_cast<const Function *>(bound.function);
+  if (const kpk_status status = function != nullptr
+                                    ? check_pinned(device, *function, args, count, signature, &chosen)
+                                    : choose(device, bound.context, args, count, signature, &chosen)) {
+    return or_fall_back(status, device, stream, args, count);
+  }
+  device.last.store(chosen.function, std::memory_order_release);
+  return launch_chosen(chosen, stream);
+}
+
+void describe(const Function &function, kpk_function *out) {
+  const kpk_abi_image &image = *function.plan.image;
+  *out = {function.plan.function,
+          text(function.plan.variant->name),
+          text(image.symbol),
+          text(function.view->target(image).name),
+          {function.plan.block, 1, 1},
+          {image.cluster[0], image.cluster[1], image.cluster[2]},
+          image.shared_bytes,
+          image.static_shared_bytes,
+          image.registers,
+          image.spill_bytes,
+          image.local_bytes,
+          image.max_threads,
+          image.param_bytes,
+          image.flags};
+}
+
+kpk_status check_room(const Function &function, const void *params, size_t bytes) {
+  const char *symbol = text(function.plan.image->symbol);
+  const kpk_abi_image &image = *function.plan.image;
+  if (image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0) {
+    return fail(KPK_ERROR_UNSUPPORTED,
+                "%s: needs scratch memory, which lives in a stream: launch it, or capture the launch",
+                symbol);
+  }
+  if (params == nullptr || bytes < image.param_bytes || reinterpret_cast<uintptr_t>(params) % 128 != 0) {
+    return fail(KPK_ERROR_ARGUMENT,
+                "%s: expected room for %u bytes of parameters at a multiple of 128, got %zu at %p", symbol,
+                image.param_bytes, bytes, params);
+  }
+  return KPK_OK;
+}
+
+kpk_status fill_node(const Chosen &chosen, void *params, kpk_node *out) {
+  const Function &function = *chosen.function;
+  const Plan &plan = function.plan;
+  LaunchRequest request{function.view, function.device, &plan, chosen.call.args, {}, nullptr, nullptr};
+  request.params = static_cast<unsigned char *>(params);
+  bool empty;
+  if (const kpk_status status = fill_grid(*function.view, plan, *chosen.overload, *function.device,
+                                          chosen.call, request.grid, &empty)) {
+    return status;
+  }
+  if (empty) {
+    return fail(KPK_ERROR_GRID,
+                "%s: expected a grid with something in it, got an empty one: leave the node out",
+                function.view->name());
+  }
+  std::memset(params, 0, plan.param_bytes);
+  fill_params(plan, chosen.call.args, request.params);
+  if (plan.tensors) {
+    if (const kpk_status status = fill_tensors(request)) return status;
+  }
+  *out = {plan.function,
+          {request.grid[0], request.grid[1], request.grid[2]},
+          {plan.block, 1, 1},
+          plan.shared_bytes,
+          0,
+          params,
+          plan.param_bytes};
+  return KPK_OK;
+}
+
+}  // namespace
+}  // namespace kpk
+
+extern "C" {
+
+kpk_status kpk_bind(const kpk_kernel *kernel, kpk_device device, kpk_bound *out) {
+  if (out == nullptr) return kpk::refuse_null("kpk_bind", "room for the handle");
+  *out = kpk_bound{};
+  if (kernel == nullptr) return kpk::refuse_null("kpk_bind", "a kernel");
+  kpk::KernelState *state = nullptr;
+  if (const kpk_status status = kpk::kernel_state(*kernel, &state)) return status;
+  kpk::Place place;
+  if (const kpk_status status = kpk::device_to_bind(state->view, device, &place)) return status;
+  kpk::DeviceState *on = nullptr;
+  if (const kpk_status status = kpk::device_state(*state, *place.device, &on)) return status;
+  *out = {kernel, on, nullptr, place.context, {place.device->vendor, place.device->ordinal}};
+  return KPK_OK;
+}
+
+kpk_status kpk_bind_call(const kpk_kernel *kernel, kpk_device device, const kpk_arg *args, uint32_t count,
+                         uint64_t signature, kpk_bound *out) {
+  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_bind_call", "arguments");
+  if (const kpk_status status = kpk_bind(kernel, device, out)) return status;
+  kpk::Chosen chosen;
+  const kpk_status status = kpk::choose(kpk::state_of(*out), out->context, args, count, signature, &chosen);
+  if (status != KPK_OK) return *out = kpk_bound{}, status;
+  out->function = chosen.function;
+  return KPK_OK;
+}
+
+kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
+                            uint64_t signature) {
+  if (const kpk_status status = kpk::check_bound("kpk_launch_bound", bound, args, count)) return status;
+  kpk::DeviceState &device = kpk::state_of(*bound);
+  const auto *last = static_cast<const kpk::Function *>(bound->function);
+  if (last == nullptr) last = device.last.load(std::memory_order_acquire);
+  args = kpk::some(args);
+  kpk_status status = kpk::kElsewhere;
+  if (last != nullptr && last->context == bound->context && kpk::is_plain()) {
+    kpk::prefetch(*last);
+    if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor)
+      return kpk::refuse_vendor(device);
+    if (kpk::relaunch(*last, stream.handle, args, count, signature, &status))
+      return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(device);
+  }
+  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor && !kpk::is_dry())
+    return kpk::refuse_vendor(device);
+  status = kpk::launch_anew(*bound, stream.handle, args, count, signature);
+  return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(device);
+}
+
+kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, const kpk_packed *call) {
+  if (bound == nullptr || call == nullptr)
+    return kpk::refuse_null("kpk_launch_bound_packed", "a handle and a call");
+  if (bound->state == nullptr || !kpk::is_plain()) return KPK_UNPACK;
+  const kpk::DeviceState &device = kpk::state_of(*bound);
+  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor) return KPK_UNPACK;
+  const kpk::Packed *packed = nullptr;
+  if (bound->function != nullptr) {
+    packed = static_cast<const kpk::Function *>(bound->function)->packed.load(std::memory_order_acquire);
+    while (packed != nullptr && packed->types != call->types) packed = packed->next;
+    if (packed != nullptr && packed->plan == nullptr) return KPK_UNPACK;
+  } else {
+    packed = device.packed.load(std::memory_order_acquire);
+    if (packed != nullptr && packed->function->context != bound->context) return KPK_UNPACK;
+  }
+  kpk_status status;
+  const bool launched = packed != nullptr && kpk::launch_packed(*packed, stream.handle, *call, &status);
+  return launched && status != kpk::kElsewhere ? status : KPK_UNPACK;
+}
+
+kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
+                                 uint32_t count, uint64_t signature, uint64_t types) {
+  const kpk_status status = kpk_launch_bound(bound, stream, args, count, signature);
+  if (status != KPK_OK || types == 0) return status;
+  kpk::DeviceState &device = kpk::state_of(*bound);
+  const kpk::Function *last = device.last.load(std::memory_order_acquire);
+  if (last != nullptr)
+    device.packed.store(kpk::find_packed(*last, args, count, types), std::memory_order_release);
+  return status;
+}
+
+kpk_status kpk_bound_function(const kpk_bound *bound, kpk_function *out) {
+  if (out == nullptr) return kpk::refuse_null("kpk_bound_function", "room for the answer");
+  const kpk::Function *function = nullptr;
+  if (const kpk_status status = kpk::pinned("kpk_bound_function", bound, &function)) return status;
+  kpk::describe(*function, out);
+  return KPK_OK;
+}
+
+kpk_status kpk_bound_occupancy(const kpk_bound *bound, int *blocks, int *clusters) {
+  if (blocks == nullptr || clusters == nullptr)
+    return kpk::refuse_null("kpk_bound_occupancy", "room for the answer");
+  *blocks = *clusters = 0;
+  const kpk::Function *function = nullptr;
+  if (const kpk_status status = kpk::pinned("kpk_bound_occupancy", bound, &function)) return status;
+  return function->device->driver->occupancy(*function->device, function->plan,
+                                             kpk::text(function->plan.image->symbol), blocks, clusters);
+}
+
+kpk_status kpk_bound_node(const kpk_bound *bound, const kpk_arg *args, uint32_t count, uint64_t signature,
+                          void *params, size_t bytes, kpk_node *out) {
+  if (out == nullptr) return kpk::refuse_null("kpk_bound_node", "room for the node");
+  if (const kpk_status status = kpk::check_bound("kpk_bound_node", bound, args, count)) return status;
+  const kpk::Function *function = nullptr;
+  if (const kpk_status status = kpk::pinned("kpk_bound_node", bound, &function)) return status;
+  if (const kpk_status status = kpk::check_room(*function, params, bytes)) return status;
+  kpk::Chosen chosen;
+  if (const kpk_status status =
+          kpk::check_pinned(kpk::state_of(*bound), *function, args, count, signature, &chosen)) {
+    return status;
+  }
+  const kpk_status status = kpk::fill_node(chosen, params, out);
+  return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(kpk::state_of(*bound));
+}
+
+}  // extern "C"
