@@ -15,6 +15,19 @@ LINKERS = ("bfd", "gold", "lld", "mold")
 PROGRAMS = {"bfd": "ld.bfd", "gold": "ld.gold", "lld": "ld.lld", "mold": "mold"}
 
 
+def versions(tool: str, numbers: range) -> list[str]:
+    """`tool`, which a test asks for with need(), and the other versions of it that are installed."""
+    found = {os.path.realpath(shutil.which(tool) or tool): tool}
+    for number in numbers:
+        if at := shutil.which(f"{tool}-{number}"):
+            found.setdefault(os.path.realpath(at), f"{tool}-{number}")
+    return list(found.values())
+
+
+CXX_COMPILERS = versions("g++", range(9, 20)) + versions("clang++", range(9, 30))
+C_COMPILERS = versions("gcc", range(9, 20)) + versions("clang", range(9, 30))
+
+
 def need(*tools: str) -> None:
     """Skip unless these programs are installed; fail instead where KPACK_REQUIRE_TOOLS=1 says they must be."""
     missing = [tool for tool in tools if shutil.which(tool) is None]

@@ -121,6 +121,14 @@ struct Config {
   uint32_t count = 0;
 };
 
+// CUmemPoolProps, hipMemPoolProps: pinned memory of a device.
+struct PoolProps {
+  int allocation_type = 1, handle_types = 0;
+  int location_type = 1, location = 0;
+  void *security = nullptr;
+  unsigned char reserved[64] = {};
+};
+
 using LaunchFunction = int(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                            void *, void **, void **);
 
@@ -523,9 +531,8 @@ TEST(cuda_forbids_loads_in_a_capture_unless_the_thread_is_relaxed) {
   EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), 901);
 
   EXPECT_EQ(cuda.call("cuStreamBeginCapture_v2", stream, 0), 0);
-  EXPECT_EQ(cuda.call("cuStreamGetCtx", stream, &context), 900);
-  EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), 901);
   EXPECT_EQ(cuda.call("cuStreamGetCtx", stream, &context), 0);
+  EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), 0);
 }
 
 TEST(cuda_global_captures_concern_every_thread_and_local_ones_do_not) {
@@ -583,8 +590,8 @@ TEST(cuda_releasing_the_primary_context_ends_its_modules) {
   cuda.primary(0);
   void *function = cuda.function(read_image("sm_90.cubin"));
   EXPECT_EQ(cuda.call("cuDevicePrimaryCtxRelease_v2", 0), 0);
-  int device = 0;
-  EXPECT_EQ(cuda.call("cuCtxGetDevice", &device), 709);
+  unsigned long long id = 0;
+  EXPECT_EQ(cuda.call("cuCtxGetId", static_cast<void *>(nullptr), &id), 709);
   cuda.primary(0);
   EXPECT_EQ(cuda.launch_on(function, nullptr), 400);
   EXPECT_EQ(cuda.violations(), 1U);
@@ -635,8 +642,8 @@ TEST(cuda_older_drivers_lack_newer_entry_points) {
 TEST(cuda_the_old_library_does_not_export_what_came_later) {
   const fake::Fake old = fake::open((g_fakes + "/old/libcuda.so.1").c_str(), "cuda");
   CHECK(dlsym(old.library, "cuLaunchKernel") != nullptr);
-  for (const char *name :
-       {"cuLibraryLoadData", "cuKernelGetFunction", "cuKernelGetParamInfo", "cuGetProcAddress_v2"}) {
+  for (const char *name : {"cuLibraryLoadData", "cuKernelGetFunction", "cuKernelGetParamInfo",
+                           "cuGetProcAddress_v2", "cuTensorMapEncodeTiled", "cuTensorMapEncodeIm2col"}) {
     CHECK(dlsym(old.library, name) == nullptr);
   }
   int version = 0;
@@ -688,6 +695,115 @@ TEST(cuda_memory_copies_there_and_back) {
   EXPECT_EQ(cuda.call("cuMemFree_v2", address), 1);
 }
 
+TEST(cuda_memory_in_a_stream_is_garbage_and_goes_back_once) {
+  const Cuda cuda("sm_90");
+  cuda.primary(0);
+  void *stream = cuda.stream();
+  uint64_t address = 0;
+  const auto allocate = [&](size_t bytes) {
+    return cuda.call<uint64_t *, size_t, void *>("cuMemAllocAsync", &address, bytes, stream);
+  };
+  const auto give_back = [&](void *on) { return cuda.call<uint64_t, void *>("cuMemFreeAsync", address, on); };
+  const auto set = [&](size_t bytes) {
+    return cuda.call<uint64_t, unsigned char, size_t, void *>("cuMemsetD8Async", address, 0, bytes, stream);
+  };
+  EXPECT_EQ(allocate(0), 1);
+  EXPECT_EQ(allocate(100), 0);
+  EXPECT_EQ(address % 512, 256U);  // aligned to no more than 256
+  const auto *bytes = reinterpret_cast<const unsigned char *>(address);
+  EXPECT_EQ(int{bytes[99]}, 0xa5);
+  EXPECT_EQ(set(100), 0);
+  EXPECT_EQ(int{bytes[99]}, 0);
+  EXPECT_EQ(cuda.violations(), 0U);
+  EXPECT_EQ(set(101), 1);
+  expect_violation(cuda, "cuMemsetD8Async: 101 bytes at");
+  cuda.reset();
+  EXPECT_EQ(give_back(nullptr), 0);  // another stream than it was allocated in
+  EXPECT_EQ(cuda.violations(), 0U);
+  EXPECT_EQ(set(1), 1);
+  EXPECT_EQ(give_back(stream), 1);
+  EXPECT_EQ(cuda.violations(), 2U);
+}
+
+TEST(cuda_launches_with_memory_that_is_there) {
+  const Cuda cuda("sm_90,sm_90");
+  const std::string image = read_image("sm_90.cubin");
+  cuda.primary(1);
+  void *other = cuda.function(image);
+  cuda.primary(0);
+  void *function = cuda.function(image), *stream = cuda.stream(), *graph = nullptr;
+  Arguments arguments;
+  const auto allocate = [&](void *on) {
+    EXPECT_EQ((cuda.call<uint64_t *, size_t, void *>("cuMemAllocAsync", &arguments.scratch, 64, on)), 0);
+  };
+  const auto give_back = [&](void *on) {
+    return cuda.call<uint64_t, void *>("cuMemFreeAsync", arguments.scratch, on);
+  };
+  const auto launch = [&](void *what) {
+    return cuda.entry<LaunchFunction>("cuLaunchKernel")(what, 1, 1, 1, 128, 1, 1, 0, nullptr,
+                                                        arguments.pointers, nullptr);
+  };
+  allocate(nullptr);
+  EXPECT_EQ(launch(function), 0);
+  EXPECT_EQ(cuda.violations(), 0U);
+  cuda.primary(1);
+  EXPECT_EQ(launch(other), 0);
+  expect_violation(cuda, "is memory of device 0");
+  cuda.reset();
+  cuda.primary(0);
+  EXPECT_EQ(give_back(nullptr), 0);
+  EXPECT_EQ(launch(function), 0);
+  expect_violation(cuda, "is memory that was given back");
+  cuda.reset();
+  EXPECT_EQ(cuda.call("cuStreamBeginCapture_v2", stream, 0), 0);
+  allocate(stream);
+  EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), 0);
+  EXPECT_EQ(launch(function), 0);
+  expect_violation(cuda, "is memory of a graph");
+  EXPECT_EQ(give_back(stream), 1);
+  EXPECT_EQ(cuda.violations(), 2U);
+}
+
+TEST(cuda_pools_follow_the_rules) {
+  const Cuda cuda("sm_90,sm_90");
+  cuda.primary(0);
+  void *pool = nullptr, *stream = cuda.stream(), *graph = nullptr;
+  const auto create = [&](const PoolProps &props) {
+    return cuda.call<void **, const PoolProps *>("cuMemPoolCreate", &pool, &props);
+  };
+  const auto allocate = [&](uint64_t *address) {
+    return cuda.call<uint64_t *, size_t, void *, void *>("cuMemAllocFromPoolAsync", address, 4096, pool,
+                                                         stream);
+  };
+  PoolProps props;
+  props.location = 2;
+  EXPECT_EQ(create(props), 1);
+  props.location = 1;
+  props.allocation_type = 0;
+  EXPECT_EQ(create(props), 1);
+  props.allocation_type = 1;
+  EXPECT_EQ(create(props), 0);
+  uint64_t address = 0, threshold = 1000;
+  EXPECT_EQ((cuda.call<void *, int, void *>("cuMemPoolSetAttribute", pool, 5, &threshold)), 1);
+  EXPECT_EQ((cuda.call<void *, int, void *>("cuMemPoolSetAttribute", pool, 4, &threshold)), 0);
+  EXPECT_EQ(allocate(&address), 0);
+  EXPECT_EQ(cuda.live("reserved"), 4096U);
+  EXPECT_EQ((cuda.call<uint64_t, void *>("cuMemFreeAsync", address, stream)), 0);
+  EXPECT_EQ(cuda.live("reserved"), 1000U);
+  EXPECT_EQ(cuda.call("cuMemPoolDestroy", pool), 0);
+  EXPECT_EQ(cuda.live("pool"), 0U);
+  EXPECT_EQ(cuda.violations(), 0U);
+  EXPECT_EQ(allocate(&address), 400);
+  expect_violation(cuda, "cuMemAllocFromPoolAsync: the pool");
+  for (const int mode : {0, 1, 2}) {
+    EXPECT_EQ(cuda.call("cuStreamBeginCapture_v2", stream, mode), 0);
+    EXPECT_EQ(create(props), mode == 2 ? 0 : 900);
+    EXPECT_EQ((cuda.call<uint64_t *, size_t, void *>("cuMemAllocAsync", &address, 64, stream)),
+              mode == 2 ? 0 : 901);
+    EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), mode == 2 ? 0 : 901);
+  }
+}
+
 TEST(cuda_keeps_nothing_while_recording_is_off) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
@@ -720,6 +836,173 @@ TEST(cuda_writes_one_line_a_launch_to_the_log) {
                 " device=0 grid=3,1,1 block=128,1,1 cluster=1,1,1 shared=0 cooperative=0 captured=0 "
                 "call=cuLaunchKernel");
   CHECK(line.find("args=0010000000000000,0020000000000000,") != std::string::npos);
+}
+
+// What a tensor map is encoded from; each test changes one thing.
+struct TensorMap {
+  alignas(64) unsigned char bytes[sizeof(fake_map) + 64] = {};
+  size_t shift = 0;
+  int type = 6;
+  uint32_t rank = 2;
+  uint64_t address = 0x1000;
+  uint64_t shape[5] = {200, 100, 30, 20, 10}, strides[4] = {400, 40000, 1200000, 24000000};
+  uint32_t box[5] = {64, 128, 2, 1, 1}, steps[5] = {1, 1, 1, 1, 1};
+  int lower[3] = {}, upper[3] = {};
+  int interleave = 0, swizzle = 3, promotion = 2, fill = 0;
+
+  int tiled(const fake::Fake &cuda) {
+    return cuda.entry<int(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *, const uint32_t *,
+                          const uint32_t *, int, int, int, int)>("cuTensorMapEncodeTiled")(
+        bytes + shift, type, rank, reinterpret_cast<void *>(address), shape, strides, box, steps, interleave,
+        swizzle, promotion, fill);
+  }
+  int im2col(const fake::Fake &cuda) {
+    return cuda.entry<int(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *, const int *,
+                          const int *, uint32_t, uint32_t, const uint32_t *, int, int, int, int)>(
+        "cuTensorMapEncodeIm2col")(bytes + shift, type, rank, reinterpret_cast<void *>(address), shape,
+                                   strides, lower, upper, box[0], box[1], steps, interleave, swizzle,
+                                   promotion, fill);
+  }
+  fake_map map() const {
+    fake_map out;
+    std::memcpy(&out, bytes, sizeof out);
+    return out;
+  }
+};
+
+TEST(cuda_tensor_maps_hold_what_they_were_encoded_from) {
+  const Cuda cuda("sm_90");
+  TensorMap map;
+  EXPECT_EQ(map.tiled(cuda), 201);  // needs a context
+  cuda.primary(0);
+  EXPECT_EQ(map.tiled(cuda), 0);
+  EXPECT_EQ(map.map().magic, FAKE_MAP_MAGIC);
+  EXPECT_EQ(map.map().address, 0x1000U);
+  EXPECT_EQ(map.map().last[1], 99U);
+  EXPECT_EQ(map.map().strides[0], 400U);
+  EXPECT_EQ(map.map().strides[1], 0U);  // of a rank of 2 there is one
+  EXPECT_EQ(map.map().box[1], 128);
+  EXPECT_EQ(map.map().word1, uint64_t{1} << 21);
+  map.rank = 4;
+  map.lower[1] = -128;
+  map.upper[0] = 127;
+  map.box[1] = 1024;
+  EXPECT_EQ(map.im2col(cuda), 0);
+  EXPECT_EQ(int{map.map().im2col}, 1);
+  EXPECT_EQ(map.map().lower_corner[1], -128);
+  EXPECT_EQ(map.map().box[1], 1024);
+  EXPECT_EQ(cuda.violations(), 0U);
+}
+
+TEST(cuda_refuses_tensor_maps_that_no_device_can_read) {
+  const Cuda cuda("sm_90");
+  cuda.primary(0);
+  const auto refused = [&](void (*spoil)(TensorMap *)) {
+    TensorMap map;
+    spoil(&map);
+    return map.tiled(cuda) == 1;
+  };
+  const auto taken = [&](void (*change)(TensorMap *)) {
+    TensorMap map;
+    change(&map);
+    return map.tiled(cuda) == 0;
+  };
+  CHECK(refused([](TensorMap *map) { map->address = 0x1008; }));
+  CHECK(taken([](TensorMap *map) { map->address = 0; }));
+  CHECK(refused([](TensorMap *map) { map->rank = 0; }));
+  CHECK(refused([](TensorMap *map) { map->rank = 6; }));
+  CHECK(refused([](TensorMap *map) { map->type = 16; }));
+  CHECK(refused([](TensorMap *map) { map->type = 1, map->fill = 1; }));
+  CHECK(taken([](TensorMap *map) { map->fill = 1; }));
+  CHECK(refused([](TensorMap *map) { map->strides[0] = 408; }));
+  CHECK(refused([](TensorMap *map) { map->strides[0] = uint64_t{1} << 40; }));
+  CHECK(taken([](TensorMap *map) { map->strides[0] = 0; }));
+  CHECK(refused([](TensorMap *map) { map->shape[1] = 0; }));
+  CHECK(taken([](TensorMap *map) { map->shape[1] = uint64_t{1} << 32; }));
+  CHECK(refused([](TensorMap *map) { map->shape[1] = (uint64_t{1} << 32) + 1; }));
+  CHECK(refused([](TensorMap *map) { map->box[1] = 0; }));
+  CHECK(refused([](TensorMap *map) { map->box[1] = 257; }));
+  CHECK(refused([](TensorMap *map) { map->box[0] = 128; }));  // 256 bytes, with a swizzle of 128
+  CHECK(taken([](TensorMap *map) { map->box[0] = 128, map->swizzle = 0; }));
+  CHECK(refused([](TensorMap *map) { map->box[0] = 12; }));  // 24 bytes
+  CHECK(refused([](TensorMap *map) { map->swizzle = 7; }));
+  CHECK(refused([](TensorMap *map) { map->steps[1] = 9; }));
+  CHECK(refused([](TensorMap *map) { map->steps[1] = 0; }));
+  CHECK(refused([](TensorMap *map) { map->type = 14, map->box[0] = 128; }));  // rows of 200 fp4
+  CHECK(taken(
+      [](TensorMap *map) { map->type = 14, map->box[0] = 128, map->shape[0] = 256, map->strides[0] = 416; }));
+  CHECK(refused([](TensorMap *map) { map->type = 14, map->box[0] = 64, map->shape[0] = 256; }));
+  EXPECT_EQ(cuda.violations(), 0U);
+}
+
+TEST(cuda_im2col_maps_have_bounds_of_their_own) {
+  const Cuda cuda("sm_90");
+  cuda.primary(0);
+  const auto encode = [&](uint32_t rank, int lower, int upper, uint32_t channels, uint32_t pixels) {
+    TensorMap map;
+    map.rank = rank;
+    map.lower[0] = lower;
+    map.upper[0] = upper;
+    map.box[0] = channels;
+    map.box[1] = pixels;
+    return map.im2col(cuda);
+  };
+  EXPECT_EQ(encode(2, 0, 0, 64, 64), 1);
+  EXPECT_EQ(encode(4, -128, 127, 64, 1024), 0);
+  EXPECT_EQ(encode(4, -129, 0, 64, 64), 1);
+  EXPECT_EQ(encode(4, 0, 128, 64, 64), 1);
+  EXPECT_EQ(encode(3, -32768, 32767, 64, 64), 0);
+  EXPECT_EQ(encode(5, -17, 0, 64, 64), 1);
+  EXPECT_EQ(encode(4, 0, 0, 64, 1025), 1);
+  EXPECT_EQ(encode(4, 0, 0, 128, 64), 1);  // 256 bytes, with a swizzle of 128
+  EXPECT_EQ(cuda.violations(), 0U);
+}
+
+TEST(cuda_tensor_maps_are_encoded_at_64_bytes_for_devices_that_have_them) {
+  const Cuda cuda("sm_90,sm_80");
+  cuda.primary(0);
+  TensorMap map;
+  map.shift = 16;
+  EXPECT_EQ(map.tiled(cuda), 1);
+  expect_violation(cuda, "expected the map at a multiple of 64");
+  cuda.reset();
+  cuda.primary(1);
+  map.shift = 0;
+  EXPECT_EQ(map.tiled(cuda), 1);
+  expect_violation(cuda, "the current device has no tensor maps");
+}
+
+TEST(cuda_launches_with_the_maps_that_its_driver_needs) {
+  const Cuda cuda("sm_90;driver=13010");
+  cuda.primary(0);
+  const std::string ptx =
+      ".version 8.0\n.target sm_90\n.address_size 64\n"
+      ".visible .entry k(.param .align 64 .b8 d[128])\n{\n ret;\n}\n";
+  const std::string image(ptx.c_str(), ptx.size() + 1);
+  void *module = nullptr, *function = nullptr;
+  EXPECT_EQ(cuda.load(image, &module), 0);
+  EXPECT_EQ(cuda.call("cuModuleGetFunction", &function, module, "k"), 0);
+  TensorMap map;
+  void *params[] = {map.bytes};
+  const auto launch = [&] {
+    return cuda.entry<LaunchFunction>("cuLaunchKernel")(function, 1, 1, 1, 128, 1, 1, 0, nullptr, params,
+                                                        nullptr);
+  };
+  EXPECT_EQ(launch(), 0);
+  expect_violation(cuda, "expected an encoded tensor map, got other bytes");
+  cuda.reset();
+  EXPECT_EQ(map.tiled(cuda), 0);  // 40 KB
+  EXPECT_EQ(launch(), 0);
+  expect_violation(cuda, "expected bit 21 of word 1 cleared in the map of a tensor below 128 KiB");
+  cuda.reset();
+  map.bytes[8 + 2] = 0;
+  EXPECT_EQ(launch(), 0);
+  EXPECT_EQ(cuda.violations(), 0U);
+  map.shape[1] = 328;  // 130,800 bytes to its last row
+  EXPECT_EQ(map.tiled(cuda), 0);
+  map.bytes[8 + 2] = 0;
+  EXPECT_EQ(launch(), 0);
+  expect_violation(cuda, "expected the map as the driver encoded it");
 }
 
 TEST(cuda_race_of_loads_and_launches_is_counted_exactly) {
@@ -1018,17 +1301,82 @@ TEST(hip_launches_cooperatively_and_with_attributes) {
   EXPECT_EQ(cooperative(function, 8, 1, 1, 256, 1, 1, 0, nullptr, arguments.pointers), 0);
   EXPECT_EQ(last_launch(hip).cooperative, 1);
   EXPECT_EQ(cooperative(function, 1000000, 1, 1, 256, 1, 1, 0, nullptr, arguments.pointers), 720);
+}
+
+TEST(hip_launches_clusters_where_the_device_has_them) {
+  const Hip hip("gfx90a,gfx1250");
+  const std::string image = read_image("gfx90a.hsaco");
+  const Pages pages(image), other_pages(with_flags(image, 0x449));
+  void *function = hip.function(pages, entry_of(image));
+  EXPECT_EQ(hip.call("hipSetDevice", 1), 0);
+  void *other = hip.function(other_pages, entry_of(image));
+  Arguments arguments;
   Attribute attribute;
   attribute.id = 4;
   attribute.value[0] = 2;
   attribute.value[1] = attribute.value[2] = 1;
   Config config;
+  config.grid[0] = 4;
   config.block[0] = 256;
   config.attributes = &attribute;
   config.count = 1;
   auto *launch = hip.entry<int(const Config *, void *, void **, void **)>("hipDrvLaunchKernelEx");
-  EXPECT_EQ(launch(&config, function, arguments.pointers, nullptr), 0);
+  EXPECT_EQ(launch(&config, other, arguments.pointers, nullptr), 0);
   EXPECT_EQ(last_launch(hip).cluster[0], 2U);
+  config.grid[0] = 3;
+  EXPECT_EQ(launch(&config, other, arguments.pointers, nullptr), 9);
+  EXPECT_EQ(hip.call("hipSetDevice", 0), 0);
+  EXPECT_EQ(launch(&config, function, arguments.pointers, nullptr), 801);
+}
+
+TEST(hip_occupancy_is_of_the_current_device) {
+  const Hip hip(kBoth);
+  const Pages pages(read_image("gfx90a.hsaco"));
+  void *function = hip.function(pages, entry_of(read_image("gfx90a.hsaco")));
+  const auto ask = [&](int threads, size_t shared, int *blocks) {
+    return hip.call<int *, void *, int, size_t>("hipModuleOccupancyMaxActiveBlocksPerMultiprocessor", blocks,
+                                                function, threads, shared);
+  };
+  int blocks = 0;
+  EXPECT_EQ(ask(256, 0, &blocks), 0);
+  EXPECT_EQ(blocks, 8);
+  EXPECT_EQ(ask(256, 32768, &blocks), 0);
+  EXPECT_EQ(blocks, 2);
+  EXPECT_EQ(ask(0, 0, &blocks), 1);
+  EXPECT_EQ(hip.call("hipSetDevice", 1), 0);
+  EXPECT_EQ(ask(256, 0, &blocks), 101);
+}
+
+TEST(hip_memory_in_a_stream_follows_the_rules) {
+  const Hip hip(kBoth);
+  void *memory = nullptr, *pool = nullptr, *graph = nullptr;
+  PoolProps props;
+  props.location = 1;
+  EXPECT_EQ((hip.call<void **, PoolProps *>("hipMemPoolCreate", &pool, &props)), 0);
+  EXPECT_EQ((hip.call<void **, size_t, void *, void *>("hipMallocFromPoolAsync", &memory, 64, pool, nullptr)),
+            0);
+  EXPECT_EQ((hip.call<void *, int, size_t, void *>("hipMemsetAsync", memory, 7, 64, nullptr)), 0);
+  EXPECT_EQ(int{static_cast<char *>(memory)[63]}, 7);
+  EXPECT_EQ(hip.violations(), 0U);
+  EXPECT_EQ((hip.call<void *, int, size_t, void *>("hipMemsetAsync", memory, 7, 65, nullptr)), 1);
+  expect_violation(hip, "hipMemsetAsync: 65 bytes at");
+  EXPECT_EQ((hip.call<void *, void *>("hipFreeAsync", memory, nullptr)), 0);
+  hip.reset();
+  EXPECT_EQ((hip.call<void *, void *>("hipFreeAsync", memory, nullptr)), 1);
+  expect_violation(hip, "was given back before");
+  EXPECT_EQ(hip.call("hipMemPoolDestroy", pool), 0);
+  hip.reset();
+  EXPECT_EQ((hip.call<void **, size_t, void *, void *>("hipMallocFromPoolAsync", &memory, 64, pool, nullptr)),
+            1);
+  expect_violation(hip, "the pool");
+  void *stream = hip.stream();
+  hip.option("capture_allocation", 900);
+  EXPECT_EQ(hip.call("hipStreamBeginCapture", stream, 2), 0);
+  EXPECT_EQ((hip.call<void **, size_t, void *>("hipMallocAsync", &memory, 64, stream)), 900);
+  EXPECT_EQ(hip.call("hipStreamEndCapture", stream, &graph), 901);
+  EXPECT_EQ(hip.call("hipStreamBeginCapture", stream, 1), 0);
+  EXPECT_EQ((hip.call<void **, PoolProps *>("hipMemPoolCreate", &pool, &props)), 900);
+  EXPECT_EQ(hip.call("hipStreamEndCapture", stream, &graph), 901);
 }
 
 TEST(hip_forbids_unloading_and_hipMalloc_in_a_capture) {

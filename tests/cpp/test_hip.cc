@@ -160,6 +160,24 @@ TEST(a_module_that_stays_loaded_keeps_its_image) {
   hip.configure("gfx90a:sramecc+:xnack-,gfx1100");
 }
 
+TEST(a_pinned_handle_says_how_many_blocks_run_at_once) {
+  start();
+  kpk_bound bound;
+  int blocks = 0, clusters = -1;
+  // Of a device that is not the current one.
+  EXPECT_EQ(kpk_bind_call(&kpack::Kernel(tk::nothing).native(), kpack::hip_device(1), nullptr, 0, 0, &bound),
+            KPK_OK);
+  EXPECT_EQ(kpk_bound_occupancy(&bound, &blocks, &clusters), KPK_OK);
+  EXPECT_EQ(blocks, 2048 / 128);
+  EXPECT_EQ(clusters, 0);
+  EXPECT_EQ(current_device(), 0);
+  hip.fail("hipModuleOccupancyMaxActiveBlocksPerMultiprocessor", kOutOfMemory, 0, 1);
+  EXPECT_EQ(kpk_bound_occupancy(&bound, &blocks, &clusters), KPK_ERROR_DRIVER);
+  CHECK(says("hipModuleOccupancyMaxActiveBlocksPerMultiprocessor: hipErrorOutOfMemory (2)"));
+  EXPECT_EQ(current_device(), 0);
+  finish();
+}
+
 TEST(unloading_gives_everything_back) {
   start();
   hip.option("file_backed", kFileNotFound);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <kpack/kpack.hpp>
 #include <limits>
 #include <string>
 
@@ -119,7 +120,7 @@ TEST(halves_round_to_nearest_even) {
   CHECK((kpk::float_bits(KPK_BF16, nan) & 0x7fff) > 0x7f80);
 }
 
-#if defined(__FLT16_MAX__)
+#if defined(KPK_HAS_FLOAT16)
 TEST(halves_agree_with_the_compilers_own) {
   for (uint32_t bits = 0; bits < 0x7f800000u; bits += 4093) {
     float value;

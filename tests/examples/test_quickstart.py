@@ -8,18 +8,24 @@ import sys
 from pathlib import Path
 
 import pytest
-from tools import need
+from tools import CXX_COMPILERS, need, run
+
+from kpack import paths
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "quickstart" / "run.sh"
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("quickstart")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> str:
     need("g++")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # No driver is found here, even where there is one: the dry run is what is looked at.
     environment = {**os.environ, "PATH": path, "KPACK_DRIVER": "", "LD_LIBRARY_PATH": str(SCRIPT.parent)}
-    folder = tmp_path_factory.mktemp("quickstart")
     done = subprocess.run(["sh", SCRIPT, folder], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     if "launching on " in done.stdout:
@@ -53,3 +59,21 @@ def test_it_shows_what_would_be_launched(printed: str, arch: str, image: str, bl
 
 def test_it_shows_what_a_wrong_call_is_told(printed: str) -> None:
     assert "softmax: argument 2 'in_ptr': expected const *{fp16,bf16,fp32}, got *i32" in printed
+
+
+@pytest.mark.parametrize("standard", ["c++17", "c++20", "c++2b"])
+@pytest.mark.parametrize("compiler", CXX_COMPILERS)
+def test_every_compiler_makes_the_same_program(
+    printed: str, folder: Path, compiler: str, standard: str
+) -> None:
+    need(compiler)
+    program = folder / f"{compiler}-{standard}"
+    options = (f"-std={standard}", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra", "-Wshadow", "-Werror")
+    whole = ("-Wl,--whole-archive", folder / "libtk.a", "-Wl,--no-whole-archive")
+    libraries = (paths.library_path(), "-ldl", "-lpthread")
+    source = SCRIPT.with_name("main.cc")
+    run(compiler, *options, f"-I{paths.include_dir()}", source, *whole, *libraries, "-o", program)
+    environment = {**os.environ, "KPACK_DRIVER": "", "LD_LIBRARY_PATH": str(SCRIPT.parent)}
+    done = subprocess.run([program], env=environment, capture_output=True, text=True)
+    assert printed.endswith(done.stdout)
+    assert done.returncode == 0, done.stderr

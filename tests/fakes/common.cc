@@ -1,4 +1,4 @@
-// Memory, captures, arguments and configurations.
+// Captures, arguments and configurations.
 #include "common.h"
 
 #include <algorithm>
@@ -7,10 +7,6 @@
 
 namespace fakes {
 namespace {
-
-// Device allocations are aligned to 256 bytes on both vendors; not more here, so that a test that needs
-// more than it asked for is found out.
-constexpr uintptr_t kAlignment = 256;
 
 thread_local int t_mode = kGlobal;
 
@@ -36,35 +32,6 @@ Configuration parse_configuration(const std::string &text) {
     at = end + 1;
   }
   return out;
-}
-
-void *Memory::allocate(size_t bytes) {
-  void *raw = std::calloc(bytes + 2 * kAlignment, 1);
-  if (raw == nullptr) return nullptr;
-  // An odd multiple of the alignment.
-  const uintptr_t aligned =
-      (reinterpret_cast<uintptr_t>(raw) + 2 * kAlignment - 1) / (2 * kAlignment) * (2 * kAlignment);
-  const uintptr_t odd =
-      aligned - reinterpret_cast<uintptr_t>(raw) >= kAlignment ? aligned - kAlignment : aligned + kAlignment;
-  void *address = reinterpret_cast<void *>(odd);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  blocks_[address] = {raw, bytes};
-  return address;
-}
-
-bool Memory::release(void *address) {
-  if (address == nullptr) return true;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = blocks_.find(address);
-  if (found == blocks_.end()) return false;
-  std::free(found->second.first);
-  blocks_.erase(found);
-  return true;
-}
-
-uint64_t Memory::live() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return blocks_.size();
 }
 
 int Captures::begin(Capture *capture, int mode) {

@@ -1,5 +1,5 @@
-// What both fakes keep in the same way: device memory, streams that capture, the gathering of launch
-// parameters, and the words of a configuration.
+// What both fakes keep in the same way: streams that capture, the gathering of launch parameters, and the words
+// of a configuration.
 #ifndef KPACK_TESTS_FAKES_COMMON_H
 #define KPACK_TESTS_FAKES_COMMON_H
 
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "image_note.h"
+#include "memory.h"
 #include "recorder.h"
 
 #define FAKE_API extern "C" __attribute__((visibility("default")))
@@ -54,21 +55,6 @@ struct Configuration {
 Configuration parse_configuration(const std::string &text);
 // The first of `text`, the environment's `variable` and `otherwise` that says something.
 std::string configuration_text(const char *text, const char *variable, const char *otherwise);
-
-// "Device" memory is host memory, so that copies and kernels written in C can be tested.
-class Memory {
- public:
-  void *allocate(size_t bytes);
-  bool release(void *address);
-  uint64_t live();
-
- private:
-  std::mutex mutex_;
-  std::map<void *, std::pair<void *, size_t>> blocks_;  // aligned address -> what malloc gave, bytes
-};
-
-// Handles point at objects that are never freed: a stale one is recognised instead of read after free.
-enum class Life : uint32_t { kAlive = 0x616c6976, kDead = 0x64656164 };
 
 enum CaptureMode : int { kGlobal = 0, kThreadLocal = 1, kRelaxed = 2 };
 enum CaptureStatus : int { kNone = 0, kActive = 1, kInvalidated = 2 };

@@ -123,9 +123,11 @@ int set_function_attribute(Function *function, int attribute, int device, int va
 }
 
 int param_info(const Function &function, size_t index, size_t *offset, size_t *size) {
-  if (index >= function.kernel->params.size() || offset == nullptr) return kInvalidValue;
-  *offset = function.kernel->params[index].offset;
-  if (size != nullptr) *size = function.kernel->params[index].size;
+  const std::vector<fake_param> &params = function.kernel->params;
+  if (index >= params.size() || offset == nullptr) return kInvalidValue;
+  *offset = params[index].offset;
+  const int64_t lie = index + 1 == params.size() ? state().param_lie.load() : 0;
+  if (size != nullptr) *size = params[index].size + static_cast<size_t>(lie);
   return kOk;
 }
 
@@ -152,6 +154,7 @@ int check_function(Call call, Function *function, Context **context) {
 FAKE_API int cuInit(unsigned flags) {
   if (const int fault = recorder().enter(k_cuInit); fault != 0) return fault;
   if (flags != 0) return kInvalidValue;
+  if (state().forked.load()) return kNotInitialized;
   if (state().machine().devices.empty()) return kNoDevice;
   state().initialized.store(true, std::memory_order_release);
   return kOk;
@@ -268,7 +271,8 @@ FAKE_API int cuCtxGetDevice(int *device) {
   ENTER(cuCtxGetDevice);
   if (device == nullptr) return kInvalidValue;
   Context *context = nullptr;
-  TRY(current_context(&context));
+  // Seen on an H200 (driver 580): also of a context that is gone.
+  if (const int error = current_context(&context); error == kInvalidContext) return error;
   *device = context->device;
   return kOk;
 }
@@ -342,7 +346,7 @@ FAKE_API int cuDevicePrimaryCtxRetain(void **context, int ordinal) {
   if (device == nullptr) return kInvalidDevice;
   const std::lock_guard<std::mutex> lock(state().mutex);
   ++device->primary->retained;
-  device->primary->life.store(Life::kAlive);
+  state().revive(device->primary);
   *context = device->primary;
   return kOk;
 }
@@ -357,6 +361,14 @@ FAKE_API int cuDevicePrimaryCtxRelease_v2(int ordinal) {
     if (--device->primary->retained != 0) return kOk;
   }
   state().destroy(device->primary);
+  return kOk;
+}
+
+FAKE_API int cuDevicePrimaryCtxReset_v2(int ordinal) {
+  ENTER(cuDevicePrimaryCtxReset_v2);
+  const Device *device = state().device(ordinal);
+  if (device == nullptr) return kInvalidDevice;
+  state().reset(device->primary);
   return kOk;
 }
 
@@ -394,10 +406,6 @@ FAKE_API int cuStreamGetCtx(void *handle, void **context) {
   if (context == nullptr) return kInvalidValue;
   StreamRef stream;
   TRY(resolve_stream(k_cuStreamGetCtx, handle, &stream));
-  if (stream.stream != nullptr && stream.stream->capture.status.load() != kNone) {
-    state().captures.invalidate(&stream.stream->capture);
-    return kCaptureUnsupported;
-  }
   *context = stream.context;
   return kOk;
 }
@@ -457,11 +465,26 @@ FAKE_API int cuModuleLoadData(void **module, const void *data) {
   return load_module(module, data);
 }
 
+// Writes what the compiler has to say into the caller's buffer, if it gave one with its size.
+static void write_jit_log(int error, unsigned count, const int *options, void **values) {
+  char *log = nullptr;
+  size_t bytes = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    if (options[i] == kJitErrorLog) log = static_cast<char *>(values[i]);
+    if (options[i] == kJitErrorLogBytes) bytes = reinterpret_cast<size_t>(values[i]);
+  }
+  if (log == nullptr || bytes == 0) return;
+  std::snprintf(log, bytes, "ptxas of the fake: line 1: %s\nptxas of the fake: line 2: given up\n",
+                error == kInvalidPtx ? "this is no PTX" : "this version of PTX is too new");
+}
+
 FAKE_API int cuModuleLoadDataEx(void **module, const void *data, unsigned count, int *options,
                                 void **values) {
   ENTER(cuModuleLoadDataEx);
   if (count != 0 && (options == nullptr || values == nullptr)) return kInvalidValue;
-  return load_module(module, data);
+  const int error = load_module(module, data);
+  if (error == kInvalidPtx || error == kUnsupportedPtxVersion) write_jit_log(error, count, options, values);
+  return error;
 }
 
 FAKE_API int cuModuleGetFunction(void **function, void *handle, const char *name) {
@@ -512,6 +535,25 @@ FAKE_API_NEW int cuFuncGetParamInfo(void *handle, size_t index, size_t *offset, 
   return param_info(*function, index, offset, size);
 }
 
+FAKE_API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *handle, int threads,
+                                                         size_t shared_bytes) {
+  ENTER(cuOccupancyMaxActiveBlocksPerMultiprocessor);
+  auto *function = static_cast<Function *>(handle);
+  Context *context = nullptr;
+  TRY(check_function(k_cuOccupancyMaxActiveBlocksPerMultiprocessor, function, &context));
+  if (blocks == nullptr) return kInvalidValue;
+  return max_active_blocks(*function, threads, shared_bytes, *state().device(context->device), blocks);
+}
+
+FAKE_API int cuOccupancyMaxActiveClusters(int *clusters, void *handle, const LaunchConfig *config) {
+  ENTER(cuOccupancyMaxActiveClusters);
+  auto *function = static_cast<Function *>(handle);
+  Context *context = nullptr;
+  TRY(check_function(k_cuOccupancyMaxActiveClusters, function, &context));
+  if (clusters == nullptr || config == nullptr) return kInvalidValue;
+  return max_active_clusters(*config, *function, *state().device(context->device), clusters);
+}
+
 // ---- Libraries ----------------------------------------------------------------------------------------
 
 FAKE_API_NEW int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned, int *options,
@@ -542,6 +584,7 @@ FAKE_API_NEW int cuLibraryGetKernel(void **kernel, void *handle, const char *nam
   auto *library = static_cast<Library *>(handle);
   TRY(check_handle(k_cuLibraryGetKernel, "the library", library));
   if (kernel == nullptr || name == nullptr) return kInvalidValue;
+  if (library->reset.load()) TRY(static_cast<int>(state().reset_error.load()));
   int error = kNoBinaryForGpu;
   for (const Device &device : state().machine().devices) {
     if (error != kOk) error = check_image(library->image, device.arch);
@@ -642,18 +685,88 @@ FAKE_API int cuMemFree_v2(uint64_t address) {
   return state().memory.release(reinterpret_cast<void *>(address)) ? kOk : kInvalidValue;
 }
 
+// Work for a stream: refused where its capture is lost, and on the default stream beside one.
+static int work_on(Call call, void *handle, StreamRef *stream, bool *captured) {
+  TRY(resolve_stream(call, handle, stream));
+  *captured = false;
+  if (stream->stream == nullptr) return state().implicit_capture(stream->context) ? kCaptureImplicit : kOk;
+  const int status = stream->stream->capture.status.load();
+  *captured = status != kNone;
+  return status == kInvalidated ? kCaptureInvalidated : kOk;
+}
+
+// `pool` null: the one of the stream's device.
+static int allocate_async(Call call, uint64_t *address, size_t bytes, void *handle, Pool *pool) {
+  StreamRef stream;
+  bool captured = false;
+  TRY(work_on(call, handle, &stream, &captured));
+  if (address == nullptr || bytes == 0) return kInvalidValue;
+  const int device = pool != nullptr ? pool->device : stream.context->device;
+  void *block = state().memory.allocate_in_stream(bytes, device, captured, pool);
+  if (block == nullptr) return kOutOfMemory;
+  *address = reinterpret_cast<uintptr_t>(block);
+  return kOk;
+}
+
 FAKE_API int cuMemAllocAsync(uint64_t *address, size_t bytes, void *handle) {
   ENTER(cuMemAllocAsync);
-  StreamRef stream;
-  TRY(resolve_stream(k_cuMemAllocAsync, handle, &stream));
-  return allocate(address, bytes);
+  return allocate_async(k_cuMemAllocAsync, address, bytes, handle, nullptr);
+}
+
+FAKE_API int cuMemAllocFromPoolAsync(uint64_t *address, size_t bytes, void *pool, void *handle) {
+  ENTER(cuMemAllocFromPoolAsync);
+  TRY(check_handle(k_cuMemAllocFromPoolAsync, "the pool", static_cast<Pool *>(pool)));
+  return allocate_async(k_cuMemAllocFromPoolAsync, address, bytes, handle, static_cast<Pool *>(pool));
 }
 
 FAKE_API int cuMemFreeAsync(uint64_t address, void *handle) {
   ENTER(cuMemFreeAsync);
   StreamRef stream;
-  TRY(resolve_stream(k_cuMemFreeAsync, handle, &stream));
-  return state().memory.release(reinterpret_cast<void *>(address)) ? kOk : kInvalidValue;
+  bool captured = false;
+  TRY(work_on(k_cuMemFreeAsync, handle, &stream, &captured));
+  const std::string fault = state().memory.release_in_stream(reinterpret_cast<void *>(address), captured);
+  if (fault.empty()) return kOk;
+  recorder().violate("cuMemFreeAsync: " + fault);
+  return kInvalidValue;
+}
+
+FAKE_API int cuMemsetD8Async(uint64_t address, unsigned char value, size_t bytes, void *handle) {
+  ENTER(cuMemsetD8Async);
+  StreamRef stream;
+  bool captured = false;
+  TRY(work_on(k_cuMemsetD8Async, handle, &stream, &captured));
+  const std::string fault = state().memory.fill(reinterpret_cast<void *>(address), value, bytes);
+  if (fault.empty()) return kOk;
+  recorder().violate("cuMemsetD8Async: " + fault);
+  return kInvalidValue;
+}
+
+// Like a load, it is refused in a capture whose mode is not relaxed.
+FAKE_API int cuMemPoolCreate(void **pool, const PoolProps *props) {
+  ENTER(cuMemPoolCreate);
+  if (pool == nullptr || props == nullptr) return kInvalidValue;
+  if (!are_plain(*props, state().machine().devices.size())) return kInvalidValue;
+  if (state().captures.forbids_unsafe_call()) return kCaptureUnsupported;
+  *pool = state().memory.create_pool(props->location);
+  return kOk;
+}
+
+FAKE_API int cuMemPoolSetAttribute(void *handle, int attribute, void *value) {
+  ENTER(cuMemPoolSetAttribute);
+  auto *pool = static_cast<Pool *>(handle);
+  TRY(check_handle(k_cuMemPoolSetAttribute, "the pool", pool));
+  if (attribute != kReleaseThreshold || value == nullptr) return kInvalidValue;
+  state().memory.set_threshold(pool, *static_cast<const uint64_t *>(value));
+  return kOk;
+}
+
+// Memory that is still in use stays until it is given back.
+FAKE_API int cuMemPoolDestroy(void *handle) {
+  ENTER(cuMemPoolDestroy);
+  auto *pool = static_cast<Pool *>(handle);
+  TRY(check_handle(k_cuMemPoolDestroy, "the pool", pool));
+  pool->life.store(Life::kDead);
+  return kOk;
 }
 
 FAKE_API int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {

@@ -7,56 +7,66 @@
 #include <cstdint>
 
 // Every entry point, and the driver version that brought it.
-#define CUDA_CALLS(X)                         \
-  X(cuInit, 2000)                             \
-  X(cuDriverGetVersion, 2020)                 \
-  X(cuDeviceGetCount, 2000)                   \
-  X(cuDeviceGet, 2000)                        \
-  X(cuDeviceGetName, 2000)                    \
-  X(cuDeviceGetAttribute, 2000)               \
-  X(cuCtxGetCurrent, 4000)                    \
-  X(cuCtxSetCurrent, 4000)                    \
-  X(cuCtxGetDevice, 2000)                     \
-  X(cuCtxGetId, 12000)                        \
-  X(cuCtxPushCurrent_v2, 4000)                \
-  X(cuCtxPopCurrent_v2, 4000)                 \
-  X(cuCtxCreate_v2, 3020)                     \
-  X(cuCtxDestroy_v2, 4000)                    \
-  X(cuCtxSynchronize, 2000)                   \
-  X(cuDevicePrimaryCtxRetain, 7000)           \
-  X(cuDevicePrimaryCtxRelease_v2, 11000)      \
-  X(cuStreamCreate, 2000)                     \
-  X(cuStreamDestroy_v2, 4000)                 \
-  X(cuStreamSynchronize, 2000)                \
-  X(cuStreamGetCtx, 9020)                     \
-  X(cuStreamIsCapturing, 10000)               \
-  X(cuStreamBeginCapture_v2, 10010)           \
-  X(cuStreamEndCapture, 10000)                \
-  X(cuThreadExchangeStreamCaptureMode, 10010) \
-  X(cuModuleLoadData, 2000)                   \
-  X(cuModuleLoadDataEx, 2010)                 \
-  X(cuModuleGetFunction, 2000)                \
-  X(cuModuleUnload, 2000)                     \
-  X(cuFuncGetAttribute, 2020)                 \
-  X(cuFuncSetAttribute, 9000)                 \
-  X(cuFuncGetParamInfo, 12040)                \
-  X(cuLibraryLoadData, 12000)                 \
-  X(cuLibraryUnload, 12000)                   \
-  X(cuLibraryGetKernel, 12000)                \
-  X(cuKernelGetFunction, 12000)               \
-  X(cuKernelGetAttribute, 12000)              \
-  X(cuKernelSetAttribute, 12000)              \
-  X(cuKernelGetParamInfo, 12040)              \
-  X(cuLaunchKernel, 4000)                     \
-  X(cuLaunchKernelEx, 11060)                  \
-  X(cuMemAlloc_v2, 3020)                      \
-  X(cuMemFree_v2, 3020)                       \
-  X(cuMemAllocAsync, 11020)                   \
-  X(cuMemFreeAsync, 11020)                    \
-  X(cuMemcpyHtoD_v2, 3020)                    \
-  X(cuMemcpyDtoH_v2, 3020)                    \
-  X(cuGetErrorName, 6000)                     \
-  X(cuGetErrorString, 6000)                   \
+#define CUDA_CALLS(X)                                  \
+  X(cuInit, 2000)                                      \
+  X(cuDriverGetVersion, 2020)                          \
+  X(cuDeviceGetCount, 2000)                            \
+  X(cuDeviceGet, 2000)                                 \
+  X(cuDeviceGetName, 2000)                             \
+  X(cuDeviceGetAttribute, 2000)                        \
+  X(cuCtxGetCurrent, 4000)                             \
+  X(cuCtxSetCurrent, 4000)                             \
+  X(cuCtxGetDevice, 2000)                              \
+  X(cuCtxGetId, 12000)                                 \
+  X(cuCtxPushCurrent_v2, 4000)                         \
+  X(cuCtxPopCurrent_v2, 4000)                          \
+  X(cuCtxCreate_v2, 3020)                              \
+  X(cuCtxDestroy_v2, 4000)                             \
+  X(cuCtxSynchronize, 2000)                            \
+  X(cuDevicePrimaryCtxRetain, 7000)                    \
+  X(cuDevicePrimaryCtxRelease_v2, 11000)               \
+  X(cuDevicePrimaryCtxReset_v2, 11000)                 \
+  X(cuStreamCreate, 2000)                              \
+  X(cuStreamDestroy_v2, 4000)                          \
+  X(cuStreamSynchronize, 2000)                         \
+  X(cuStreamGetCtx, 9020)                              \
+  X(cuStreamIsCapturing, 10000)                        \
+  X(cuStreamBeginCapture_v2, 10010)                    \
+  X(cuStreamEndCapture, 10000)                         \
+  X(cuThreadExchangeStreamCaptureMode, 10010)          \
+  X(cuModuleLoadData, 2000)                            \
+  X(cuModuleLoadDataEx, 2010)                          \
+  X(cuModuleGetFunction, 2000)                         \
+  X(cuModuleUnload, 2000)                              \
+  X(cuFuncGetAttribute, 2020)                          \
+  X(cuFuncSetAttribute, 9000)                          \
+  X(cuFuncGetParamInfo, 12040)                         \
+  X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050) \
+  X(cuOccupancyMaxActiveClusters, 11080)               \
+  X(cuLibraryLoadData, 12000)                          \
+  X(cuLibraryUnload, 12000)                            \
+  X(cuLibraryGetKernel, 12000)                         \
+  X(cuKernelGetFunction, 12000)                        \
+  X(cuKernelGetAttribute, 12000)                       \
+  X(cuKernelSetAttribute, 12000)                       \
+  X(cuKernelGetParamInfo, 12040)                       \
+  X(cuLaunchKernel, 4000)                              \
+  X(cuLaunchKernelEx, 11060)                           \
+  X(cuMemAlloc_v2, 3020)                               \
+  X(cuMemFree_v2, 3020)                                \
+  X(cuMemAllocAsync, 11020)                            \
+  X(cuMemFreeAsync, 11020)                             \
+  X(cuMemAllocFromPoolAsync, 11020)                    \
+  X(cuMemPoolCreate, 11020)                            \
+  X(cuMemPoolSetAttribute, 11020)                      \
+  X(cuMemPoolDestroy, 11020)                           \
+  X(cuMemsetD8Async, 3020)                             \
+  X(cuMemcpyHtoD_v2, 3020)                             \
+  X(cuMemcpyDtoH_v2, 3020)                             \
+  X(cuTensorMapEncodeTiled, 12000)                     \
+  X(cuTensorMapEncodeIm2col, 12000)                    \
+  X(cuGetErrorName, 6000)                              \
+  X(cuGetErrorString, 6000)                            \
   X(cuGetProcAddress_v2, 12000)
 
 namespace fakes {
@@ -91,6 +101,7 @@ enum FunctionAttribute : int {
   kFnLast = 15,
 };
 
+enum JitOption : int { kJitErrorLog = 5, kJitErrorLogBytes = 6 };
 enum LibraryOption : int { kBinaryIsPreserved = 1 };
 
 enum LaunchAttributeId : unsigned { kLaunchCooperative = 2, kLaunchCluster = 4 };

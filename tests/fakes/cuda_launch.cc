@@ -74,14 +74,19 @@ int check_cluster(const LaunchConfig &config, const Shape &shape, const Device &
   return kOk;
 }
 
+uint32_t blocks_at_once(const Kernel &kernel, uint32_t threads, size_t shared_bytes, const Device &device) {
+  uint32_t resident = static_cast<uint32_t>(device.threads_per_multiprocessor) / threads;
+  const size_t shared = shared_bytes + kernel.static_shared_bytes;
+  if (shared == 0) return resident;
+  return std::min(resident,
+                  static_cast<uint32_t>(static_cast<size_t>(device.shared_per_multiprocessor) / shared));
+}
+
 // A cooperative grid must be resident as a whole.
 bool fits_at_once(const LaunchConfig &config, const Device &device, const Kernel &kernel) {
   const uint64_t blocks = uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
   const uint32_t threads = config.block[0] * config.block[1] * config.block[2];
-  uint32_t resident = static_cast<uint32_t>(device.threads_per_multiprocessor) / threads;
-  const uint32_t shared = config.shared_bytes + kernel.static_shared_bytes;
-  if (shared != 0)
-    resident = std::min(resident, static_cast<uint32_t>(device.shared_per_multiprocessor) / shared);
+  const uint32_t resident = blocks_at_once(kernel, threads, config.shared_bytes, device);
   return blocks <= uint64_t{resident} * static_cast<uint32_t>(device.multiprocessors);
 }
 
@@ -117,6 +122,19 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
     violate(call, function, "a pointer in kernelParams is null");
     return kInvalidValue;
   }
+  const bool captured = stream.stream != nullptr && stream.stream->capture.status.load() != kNone;
+  for (const fake_param &param : function.kernel->params) {
+    if (param.size != sizeof(uint64_t)) continue;
+    const uint64_t value = load<uint64_t>(launch.params.data() + param.offset);
+    const std::string fault = state().memory.fault(value, stream.context->device, captured);
+    if (!fault.empty()) violate(call, function, fault);
+  }
+  // Nothing else that is passed by value is so large.
+  for (const fake_param &param : function.kernel->params) {
+    if (param.size != sizeof(fake_map)) continue;
+    const std::string fault = map_fault(launch.params.data() + param.offset);
+    if (!fault.empty()) violate(call, function, fault);
+  }
   launch.function = function.kernel->name;
   fake_launch &facts = launch.facts;
   facts.call = recorder().name(call);
@@ -128,7 +146,7 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
   facts.attributes = shape.attributes;
   facts.device = stream.context->device;
   facts.cooperative = shape.cooperative ? 1 : 0;
-  facts.captured = stream.stream != nullptr && stream.stream->capture.status.load() != kNone ? 1 : 0;
+  facts.captured = captured ? 1 : 0;
   facts.packed = arguments.pointers == nullptr ? 1 : 0;
   facts.stream = config.stream;
   facts.context = stream.context;
@@ -139,6 +157,26 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
 }
 
 }  // namespace
+
+int max_active_blocks(const Function &function, int threads, size_t shared_bytes, const Device &device,
+                      int *out) {
+  if (threads <= 0) return kInvalidValue;
+  *out = static_cast<int>(
+      blocks_at_once(*function.kernel, static_cast<uint32_t>(threads), shared_bytes, device));
+  return kOk;
+}
+
+// As many as have their blocks, in a device whose multiprocessors come in groups of 16.
+int max_active_clusters(const LaunchConfig &config, Function &function, const Device &device, int *out) {
+  const Shape shape = read_attributes(config);
+  if (!shape.clustered) return kInvalidClusterSize;
+  if (const int error = check_cluster(config, shape, device, &function); error != kOk) return error;
+  if (const int error = check_block(config, *function.kernel); error != kOk) return error;
+  const int64_t said = state().max_clusters.load();
+  const int ctas = static_cast<int>(shape.cluster[0] * shape.cluster[1] * shape.cluster[2]);
+  *out = said >= 0 ? static_cast<int>(said) : device.multiprocessors / 16 * (16 / ctas);
+  return kOk;
+}
 
 int launch(Call call, const LaunchConfig &config, void *handle, void **params, void **extra) {
   auto *function = static_cast<Function *>(handle);

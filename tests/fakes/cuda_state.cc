@@ -1,6 +1,8 @@
 // The machine's book-keeping.
 #include "cuda_state.h"
 
+#include <pthread.h>
+
 #include <cstdlib>
 
 namespace fakes {
@@ -89,9 +91,20 @@ uint64_t live(const std::string &what) { return state().live(what); }
 
 void option(const std::string &name, int64_t value) {
   if (name == "file_backed" || name.empty()) state().file_backed_error.store(value);
+  if (name == "param_lie" || name.empty()) state().param_lie.store(value);
+  if (name == "reset_error" || name.empty()) state().reset_error.store(value);
+  if (name == "max_clusters" || name.empty()) state().max_clusters.store(name.empty() ? -1 : value);
 }
 
-State::State() { configure(nullptr); }
+// What CUDA says to the child of a process that has used it: nothing is initialised, and cannot be.
+void forbid_after_fork() {
+  if (state().initialized.exchange(false)) state().forked.store(true);
+}
+
+State::State() {
+  configure(nullptr);
+  pthread_atfork(nullptr, nullptr, forbid_after_fork);
+}
 
 void State::configure(const char *text) {
   const Configuration configuration = parse_configuration(configuration_text(text, "FAKE_CUDA", kDefault));
@@ -122,6 +135,7 @@ void State::configure(const char *text) {
   }
   context_stack().depth = 0;
   captures.clear();
+  memory.clear();
   initialized.store(false);
   machine_.store(&machines_.emplace_back(std::move(machine)), std::memory_order_release);
   recorder().set_version(machines_.back().driver_version);
@@ -146,6 +160,21 @@ void State::destroy(Context *context) {
   kill_context(context);
 }
 
+void State::reset(Context *context) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (Library &library : libraries_) {
+    if (library.used_in.count(context) != 0) library.reset.store(true);
+  }
+  kill_context(context);
+}
+
+// With the lock held. Its address is the old one, its id is new.
+void State::revive(Context *context) {
+  if (context->life.load() == Life::kAlive) return;
+  context->id.store(Context::next_id());
+  context->life.store(Life::kAlive);
+}
+
 // With the lock held: the context and all that belongs to it.
 void State::kill_context(Context *context) {
   kill(*context);
@@ -156,7 +185,13 @@ void State::kill_context(Context *context) {
     if (module.context == context) kill(module);
   }
   for (Function &function : functions_) {
-    if (function.context == context) kill(function);
+    if (function.context != context) continue;
+    // Seen on an H200 (driver 580): what is of a library outlives its context, and is refused as a handle.
+    if (function.library == nullptr) {
+      kill(function);
+    } else if (function.life.load(std::memory_order_relaxed) == Life::kAlive) {
+      function.life.store(Life::kStranded, std::memory_order_release);
+    }
   }
   for (Library &library : libraries_) library.used_in.erase(context);
 }
@@ -259,6 +294,8 @@ bool State::implicit_capture(Context *context) {
 
 uint64_t State::live(const std::string &what) {
   if (what == "memory") return memory.live();
+  if (what == "pool") return memory.live_pools();
+  if (what == "reserved") return memory.reserved();
   const std::lock_guard<std::mutex> lock(mutex);
   if (what == "stream") return count_alive(streams_);
   if (what == "module") return count_alive(modules_);

@@ -24,7 +24,7 @@ constexpr uint32_t kSharedWithoutOptIn = 49152;
 
 struct Context {
   std::atomic<Life> life{Life::kAlive};
-  uint64_t id = next_id();  // never given again, unlike an address
+  std::atomic<uint64_t> id{next_id()};  // never given again, unlike an address
   int device = 0;
   bool primary = false;
   unsigned retained = 0;  // of a primary context: alive while not 0
@@ -51,8 +51,9 @@ struct Module {
 struct Library {
   std::atomic<Life> life{Life::kAlive};
   Image image;
-  bool preserved = false;       // the caller promised to keep the bytes until the unload
-  std::set<Context *> used_in;  // contexts that have loaded it by now
+  bool preserved = false;          // the caller promised to keep the bytes until the unload
+  std::set<Context *> used_in;     // contexts that have loaded it by now
+  std::atomic<bool> reset{false};  // it was used in a context that a reset of its device destroyed
 };
 
 // A CUfunction, or a CUkernel: then `context` is null. A function of a kernel has the kernel's attributes.
@@ -102,6 +103,10 @@ class State {
 
   Context *create_context(int device, bool primary);
   void destroy(Context *context);
+  // A primary one, as cuDevicePrimaryCtxReset does it: who has retained it, has it still.
+  void reset(Context *context);
+  // A primary one, that nobody has retained or that was reset, lives again as another context.
+  void revive(Context *context);
   Stream *create_stream(Context *context, bool blocking);
   Module *create_module(Context *context, Image image);
   void destroy(Module *module);
@@ -118,7 +123,11 @@ class State {
 
   std::mutex mutex;  // of primary contexts' `retained` and of the lists
   std::atomic<bool> initialized{false};
+  std::atomic<bool> forked{false};  // from a process that had used it: unusable for ever
   std::atomic<int64_t> file_backed_error{0};
+  std::atomic<int64_t> param_lie{0};      // added to the size of the last parameter that is asked for
+  std::atomic<int64_t> reset_error{0};    // of a library that was used before a reset
+  std::atomic<int64_t> max_clusters{-1};  // that cuOccupancyMaxActiveClusters says; -1: one a GPC
   Captures captures;
   Memory memory;
 
@@ -161,6 +170,7 @@ int check_handle(Call call, const char *what, const Object *object) {
   if (object == nullptr) return kInvalidHandle;
   const Life life = object->life.load(std::memory_order_acquire);
   if (life == Life::kAlive) return kOk;
+  if (life == Life::kStranded) return kInvalidHandle;
   recorder().violate(std::string(recorder().name(call)) + ": " + what + " " +
                      hex(reinterpret_cast<uintptr_t>(object)) +
                      (life == Life::kDead ? " was destroyed before" : " is none of this driver"));
@@ -171,6 +181,25 @@ int check_handle(Call call, const char *what, const Object *object) {
 bool runs_on(const Image &image, int arch);
 
 int launch(Call call, const LaunchConfig &config, void *function, void **params, void **extra);
+// How many blocks of a function a multiprocessor runs at once.
+int max_active_blocks(const Function &function, int threads, size_t shared_bytes, const Device &device,
+                      int *out);
+// How many clusters of this launch the device runs at once.
+int max_active_clusters(const LaunchConfig &config, Function &function, const Device &device, int *out);
+
+// What is wrong with the 128 bytes of a tensor map that a launch passes; "" if nothing is.
+std::string map_fault(const unsigned char *bytes);
 
 }  // namespace fakes
+
+// cuda_tensor.cc
+FAKE_API_NEW int cuTensorMapEncodeTiled(void *map, int type, uint32_t rank, void *address,
+                                        const uint64_t *shape, const uint64_t *strides, const uint32_t *box,
+                                        const uint32_t *element_strides, int interleave, int swizzle,
+                                        int promotion, int fill);
+FAKE_API_NEW int cuTensorMapEncodeIm2col(void *map, int type, uint32_t rank, void *address,
+                                         const uint64_t *shape, const uint64_t *strides, const int *lower,
+                                         const int *upper, uint32_t channels, uint32_t pixels,
+                                         const uint32_t *element_strides, int interleave, int swizzle,
+                                         int promotion, int fill);
 #endif

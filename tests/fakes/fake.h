@@ -42,6 +42,30 @@ typedef struct fake_launch {
   uint32_t param_count;
 } fake_launch;
 
+#define FAKE_MAP_MAGIC 0x70616d74u
+/* What the fake makes of a tensor map: all that it was encoded from, in the driver's order of dimensions,
+ * innermost first. `word1` has bit 21 set, which the runtime must clear for small tensors with drivers up to
+ * CUDA 13.1. */
+typedef struct fake_map {
+  uint32_t magic; /* FAKE_MAP_MAGIC */
+  uint8_t type;   /* CUtensorMapDataType; the others are numbers of cuda.h, too */
+  uint8_t rank;
+  uint8_t swizzle;
+  uint8_t fill;
+  uint64_t word1;
+  uint64_t address;
+  uint64_t strides[4]; /* bytes */
+  uint32_t last[5];    /* shape - 1 */
+  uint16_t box[5];     /* im2col: channels, pixels */
+  int16_t lower_corner[3];
+  int16_t upper_corner[3];
+  uint8_t element_strides[5];
+  uint8_t interleave;
+  uint8_t promotion;
+  uint8_t im2col;
+  uint8_t unused[22];
+} fake_map;
+
 /* configure  all devices and handles anew; null or "": as the environment or the default says; "none": no
  *            device. "sm_90,sm_80;driver=12080", "gfx90a:sramecc+:xnack-;driver=60300000". A name after
  *            `driver` is an option()
@@ -51,12 +75,17 @@ typedef struct fake_launch {
  * calls      how often an entry point was called; an unknown name aborts (a typing error in a test)
  * launch     1 and *out, or 0 if there is no launch `index`
  * loads      modules loaded on a device so far (a library: when a context first uses it); -1: on all
- * live       how many "context" (no primary one), "stream", "module", "library" or "memory" there are now
+ * live       how many "context" (no primary one), "stream", "module", "library", "memory" or "pool" there are
+ *            now; "reserved": how many bytes pools keep
  * unaligned  images loaded from an address that is no multiple of 4096
  * fail       after `after` more calls the next `times` calls return `code`; times 0: all of them
  * delay_us   each call of it takes so long, before it does anything
  * hide       cuGetProcAddress does not find it, and calling it all the same is a violation
- * option     "file_backed": the code for an image that lies in a mapped file (HIP: 301 or 200); 0: none */
+ * option     "file_backed": the code for an image that lies in a mapped file (HIP: 301 or 200); 0: none
+ *            "param_lie" (CUDA): what cuFuncGetParamInfo adds to the size of a kernel's last parameter
+ *            "reset_error" (CUDA): the code for a library that was used before a reset of its device
+ *            "max_clusters" (CUDA): what cuOccupancyMaxActiveClusters says
+ *            "capture_allocation" (HIP): the code for an allocation on a stream that captures */
 #define FAKE_CONTROLS(X)                                                      \
   X(void, configure, (const char *devices))                                   \
   X(void, reset, (void))                                                      \

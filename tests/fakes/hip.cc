@@ -402,6 +402,20 @@ FAKE_API_NEW int hipDrvLaunchKernelEx(const LaunchConfig *config, void *function
   return done(launch(k_hipDrvLaunchKernelEx, *config, function, params, extra));
 }
 
+// As many blocks as have their threads and their LDS.
+FAKE_API int hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *handle, int threads,
+                                                                size_t shared_bytes) {
+  ENTER(hipModuleOccupancyMaxActiveBlocksPerMultiprocessor);
+  auto *function = static_cast<Function *>(handle);
+  TRY(check_handle(k_hipModuleOccupancyMaxActiveBlocksPerMultiprocessor, "the function", function));
+  if (blocks == nullptr || threads <= 0) return done(kInvalidValue);
+  // CLR looks the function up on the current device.
+  if (function->module->device != current_device()) return done(kInvalidDevice);
+  *blocks = static_cast<int>(blocks_at_once(*function->kernel, static_cast<uint32_t>(threads), shared_bytes,
+                                            *state().device(function->module->device)));
+  return kOk;
+}
+
 // ---- Memory -------------------------------------------------------------------------------------------
 
 FAKE_API int hipMalloc(void **out, size_t bytes) {
@@ -416,18 +430,88 @@ FAKE_API int hipFree(void *address) {
   return done(state().memory.release(address) ? kOk : kInvalidValue);
 }
 
+// Work for a stream: refused where its capture is lost.
+static int work_on(Call call, void *handle, StreamRef *ref, bool *captured) {
+  if (const int error = resolve_stream(call, handle, ref); error != kOk) return error;
+  const int status = ref->stream != nullptr ? ref->stream->capture.status.load() : static_cast<int>(kNone);
+  *captured = status != kNone;
+  return status == kInvalidated ? kCaptureInvalidated : kOk;
+}
+
+// `pool` null: the one of the stream's device.
+static int allocate_async(Call call, void **out, size_t bytes, void *handle, Pool *pool) {
+  StreamRef ref;
+  bool captured = false;
+  if (const int error = work_on(call, handle, &ref, &captured); error != kOk) return error;
+  if (out == nullptr) return kInvalidValue;
+  *out = nullptr;
+  if (const int64_t refused = state().capture_allocation_error.load(); captured && refused != 0) {
+    state().captures.invalidate(&ref.stream->capture);
+    return static_cast<int>(refused);
+  }
+  if (bytes == 0) return kOk;
+  *out =
+      state().memory.allocate_in_stream(bytes, pool != nullptr ? pool->device : ref.device, captured, pool);
+  return *out != nullptr ? kOk : kOutOfMemory;
+}
+
 FAKE_API int hipMallocAsync(void **out, size_t bytes, void *stream) {
   ENTER(hipMallocAsync);
-  StreamRef ref;
-  TRY(resolve_stream(k_hipMallocAsync, stream, &ref));
-  return done(allocate(out, bytes));
+  return done(allocate_async(k_hipMallocAsync, out, bytes, stream, nullptr));
+}
+
+FAKE_API int hipMallocFromPoolAsync(void **out, size_t bytes, void *pool, void *stream) {
+  ENTER(hipMallocFromPoolAsync);
+  TRY(check_handle(k_hipMallocFromPoolAsync, "the pool", static_cast<Pool *>(pool), kInvalidValue));
+  return done(allocate_async(k_hipMallocFromPoolAsync, out, bytes, stream, static_cast<Pool *>(pool)));
 }
 
 FAKE_API int hipFreeAsync(void *address, void *stream) {
   ENTER(hipFreeAsync);
   StreamRef ref;
-  TRY(resolve_stream(k_hipFreeAsync, stream, &ref));
-  return done(state().memory.release(address) ? kOk : kInvalidValue);
+  bool captured = false;
+  TRY(work_on(k_hipFreeAsync, stream, &ref, &captured));
+  const std::string fault = state().memory.release_in_stream(address, captured);
+  if (fault.empty()) return kOk;
+  recorder().violate("hipFreeAsync: " + fault);
+  return done(kInvalidValue);
+}
+
+FAKE_API int hipMemsetAsync(void *address, int value, size_t bytes, void *stream) {
+  ENTER(hipMemsetAsync);
+  StreamRef ref;
+  bool captured = false;
+  TRY(work_on(k_hipMemsetAsync, stream, &ref, &captured));
+  const std::string fault = state().memory.fill(address, value, bytes);
+  if (fault.empty()) return kOk;
+  recorder().violate("hipMemsetAsync: " + fault);
+  return done(kInvalidValue);
+}
+
+FAKE_API int hipMemPoolCreate(void **pool, const PoolProps *props) {
+  ENTER(hipMemPoolCreate);
+  if (pool == nullptr || props == nullptr) return done(kInvalidValue);
+  if (!are_plain(*props, state().machine().devices.size())) return done(kInvalidValue);
+  if (state().captures.forbids_unsafe_call()) return done(kCaptureUnsupported);
+  *pool = state().memory.create_pool(props->location);
+  return kOk;
+}
+
+FAKE_API int hipMemPoolSetAttribute(void *handle, int attribute, void *value) {
+  ENTER(hipMemPoolSetAttribute);
+  auto *pool = static_cast<Pool *>(handle);
+  TRY(check_handle(k_hipMemPoolSetAttribute, "the pool", pool, kInvalidValue));
+  if (attribute != kReleaseThreshold || value == nullptr) return done(kInvalidValue);
+  state().memory.set_threshold(pool, *static_cast<const uint64_t *>(value));
+  return kOk;
+}
+
+FAKE_API int hipMemPoolDestroy(void *handle) {
+  ENTER(hipMemPoolDestroy);
+  auto *pool = static_cast<Pool *>(handle);
+  TRY(check_handle(k_hipMemPoolDestroy, "the pool", pool, kInvalidValue));
+  pool->life.store(Life::kDead);
+  return kOk;
 }
 
 FAKE_API int hipMemcpy(void *to, const void *from, size_t bytes, int kind) {

@@ -7,41 +7,47 @@
 #include <cstdint>
 
 // Every entry point, and the runtime version that brought it: 10^7 * major + 10^5 * minor.
-#define HIP_CALLS(X)                              \
-  X(hipInit, 0)                                   \
-  X(hipRuntimeGetVersion, 0)                      \
-  X(hipDriverGetVersion, 0)                       \
-  X(hipGetDeviceCount, 0)                         \
-  X(hipGetDevice, 0)                              \
-  X(hipSetDevice, 0)                              \
-  X(hipDeviceGetName, 0)                          \
-  X(hipDeviceGetAttribute, 0)                     \
-  X(hipGetDeviceProperties, 0)                    \
-  X(hipGetDevicePropertiesR0600, 60000000)        \
-  X(hipDeviceSynchronize, 0)                      \
-  X(hipStreamCreate, 0)                           \
-  X(hipStreamCreateWithFlags, 0)                  \
-  X(hipStreamDestroy, 0)                          \
-  X(hipStreamSynchronize, 0)                      \
-  X(hipStreamGetDevice, 50600000)                 \
-  X(hipStreamIsCapturing, 50000000)               \
-  X(hipStreamBeginCapture, 40300000)              \
-  X(hipStreamEndCapture, 40300000)                \
-  X(hipThreadExchangeStreamCaptureMode, 50300000) \
-  X(hipModuleLoadData, 0)                         \
-  X(hipModuleUnload, 0)                           \
-  X(hipModuleGetFunction, 0)                      \
-  X(hipFuncGetAttribute, 0)                       \
-  X(hipModuleLaunchKernel, 0)                     \
-  X(hipModuleLaunchCooperativeKernel, 50500000)   \
-  X(hipDrvLaunchKernelEx, 70000000)               \
-  X(hipMalloc, 0)                                 \
-  X(hipFree, 0)                                   \
-  X(hipMallocAsync, 50200000)                     \
-  X(hipFreeAsync, 50200000)                       \
-  X(hipMemcpy, 0)                                 \
-  X(hipGetErrorName, 0)                           \
-  X(hipGetErrorString, 0)                         \
+#define HIP_CALLS(X)                                              \
+  X(hipInit, 0)                                                   \
+  X(hipRuntimeGetVersion, 0)                                      \
+  X(hipDriverGetVersion, 0)                                       \
+  X(hipGetDeviceCount, 0)                                         \
+  X(hipGetDevice, 0)                                              \
+  X(hipSetDevice, 0)                                              \
+  X(hipDeviceGetName, 0)                                          \
+  X(hipDeviceGetAttribute, 0)                                     \
+  X(hipGetDeviceProperties, 0)                                    \
+  X(hipGetDevicePropertiesR0600, 60000000)                        \
+  X(hipDeviceSynchronize, 0)                                      \
+  X(hipStreamCreate, 0)                                           \
+  X(hipStreamCreateWithFlags, 0)                                  \
+  X(hipStreamDestroy, 0)                                          \
+  X(hipStreamSynchronize, 0)                                      \
+  X(hipStreamGetDevice, 50600000)                                 \
+  X(hipStreamIsCapturing, 50000000)                               \
+  X(hipStreamBeginCapture, 40300000)                              \
+  X(hipStreamEndCapture, 40300000)                                \
+  X(hipThreadExchangeStreamCaptureMode, 50300000)                 \
+  X(hipModuleLoadData, 0)                                         \
+  X(hipModuleUnload, 0)                                           \
+  X(hipModuleGetFunction, 0)                                      \
+  X(hipFuncGetAttribute, 0)                                       \
+  X(hipModuleLaunchKernel, 0)                                     \
+  X(hipModuleLaunchCooperativeKernel, 50500000)                   \
+  X(hipDrvLaunchKernelEx, 70000000)                               \
+  X(hipMalloc, 0)                                                 \
+  X(hipFree, 0)                                                   \
+  X(hipMallocAsync, 50200000)                                     \
+  X(hipFreeAsync, 50200000)                                       \
+  X(hipMallocFromPoolAsync, 50200000)                             \
+  X(hipMemPoolCreate, 50200000)                                   \
+  X(hipMemPoolSetAttribute, 50200000)                             \
+  X(hipMemPoolDestroy, 50200000)                                  \
+  X(hipMemsetAsync, 0)                                            \
+  X(hipModuleOccupancyMaxActiveBlocksPerMultiprocessor, 30500000) \
+  X(hipMemcpy, 0)                                                 \
+  X(hipGetErrorName, 0)                                           \
+  X(hipGetErrorString, 0)                                         \
   X(hipGetLastError, 0)
 
 namespace fakes {

@@ -11,6 +11,7 @@ constexpr uint32_t kThreadsPerMultiprocessor = 2048;
 
 struct Shape {
   uint32_t cluster[3] = {1, 1, 1};
+  bool clustered = false;
   bool cooperative = false;
   uint32_t attributes = 0;
 };
@@ -27,6 +28,7 @@ Shape read_attributes(const LaunchConfig &config) {
     if (attribute.id == kLaunchCooperative) shape.cooperative = attribute.value.flag != 0;
     if (attribute.id == kLaunchCluster && attribute.value.flag != 0) {
       std::copy_n(attribute.value.cluster, 3, shape.cluster);
+      shape.clustered = true;
     }
   }
   return shape;
@@ -53,12 +55,23 @@ int check_shape(Call call, const LaunchConfig &config, const Function &function,
   return kOk;
 }
 
+// Only gfx1250 has clusters; their limits are those of CUDA's, as long as nobody says otherwise.
+int check_cluster(const LaunchConfig &config, const Shape &shape, const Device &device) {
+  if (!shape.clustered) return kOk;
+  if (device.arch_name.compare(0, 7, "gfx1250") != 0) return kNotSupported;
+  const uint32_t ctas = shape.cluster[0] * shape.cluster[1] * shape.cluster[2];
+  if (ctas == 0 || ctas > 16) return kInvalidConfiguration;
+  for (unsigned i = 0; i < 3; ++i) {
+    if (config.grid[i] % shape.cluster[i] != 0) return kInvalidConfiguration;
+  }
+  return kOk;
+}
+
 bool fits_at_once(const LaunchConfig &config, const Device &device, const Kernel &kernel) {
   const uint64_t blocks = uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
-  uint32_t resident = kThreadsPerMultiprocessor / (config.block[0] * config.block[1] * config.block[2]);
-  const uint32_t shared = config.shared_bytes + kernel.static_shared_bytes;
-  if (shared != 0) resident = std::min(resident, device.shared_bytes / shared);
-  return blocks <= uint64_t{resident} * device.multiprocessors;
+  const uint32_t threads = config.block[0] * config.block[1] * config.block[2];
+  return blocks <=
+         uint64_t{blocks_at_once(kernel, threads, config.shared_bytes, device)} * device.multiprocessors;
 }
 
 int check_arguments(Call call, const Function &function, void **params, void **extra, Arguments *out) {
@@ -92,6 +105,13 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
     violate(call, function, "a pointer in kernelParams is null");
     return kInvalidValue;
   }
+  const bool captured = stream.stream != nullptr && stream.stream->capture.status.load() != kNone;
+  for (const fake_param &param : function.kernel->params) {
+    if (param.size != sizeof(uint64_t)) continue;
+    const uint64_t value = load<uint64_t>(launch.params.data() + param.offset);
+    const std::string fault = state().memory.fault(value, stream.device, captured);
+    if (!fault.empty()) violate(call, function, fault);
+  }
   launch.function = function.kernel->name;
   fake_launch &facts = launch.facts;
   facts.call = recorder().name(call);
@@ -103,7 +123,7 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
   facts.attributes = shape.attributes;
   facts.device = stream.device;
   facts.cooperative = shape.cooperative ? 1 : 0;
-  facts.captured = stream.stream != nullptr && stream.stream->capture.status.load() != kNone ? 1 : 0;
+  facts.captured = captured ? 1 : 0;
   facts.packed = arguments.pointers == nullptr ? 1 : 0;
   facts.stream = config.stream;
   facts.layout = function.kernel->params.data();
@@ -113,6 +133,12 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
 }
 
 }  // namespace
+
+uint32_t blocks_at_once(const Kernel &kernel, uint32_t threads, size_t shared_bytes, const Device &device) {
+  const uint32_t resident = kThreadsPerMultiprocessor / threads;
+  const uint32_t shared = static_cast<uint32_t>(shared_bytes) + kernel.static_shared_bytes;
+  return shared != 0 ? std::min(resident, device.shared_bytes / shared) : resident;
+}
 
 int launch(Call call, const LaunchConfig &config, void *handle, void **params, void **extra) {
   StreamRef stream;
@@ -133,6 +159,7 @@ int launch(Call call, const LaunchConfig &config, void *handle, void **params, v
   }
   Shape shape = read_attributes(config);
   shape.cooperative = shape.cooperative || call == k_hipModuleLaunchCooperativeKernel;
+  if (const int error = check_cluster(config, shape, device); error != kOk) return error;
   if (shape.cooperative && !fits_at_once(config, device, *function->kernel))
     return kCooperativeLaunchTooLarge;
   Arguments arguments;

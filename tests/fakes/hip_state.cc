@@ -115,6 +115,7 @@ uint64_t live(const std::string &what) { return state().live(what); }
 
 void option(const std::string &name, int64_t value) {
   if (name == "file_backed" || name.empty()) state().file_backed_error.store(value);
+  if (name == "capture_allocation" || name.empty()) state().capture_allocation_error.store(value);
 }
 
 State::State() { configure(nullptr); }
@@ -133,6 +134,7 @@ void State::configure(const char *text) {
   for (Module &module : modules_) kill(module);
   for (Function &function : functions_) kill(function);
   captures.clear();
+  memory.clear();
   current_device() = 0;
   machine_.store(&machines_.emplace_back(std::move(machine)), std::memory_order_release);
   recorder().set_version(machines_.back().version);
@@ -182,6 +184,8 @@ Function *State::function(Module *module, const std::string &name) {
 
 uint64_t State::live(const std::string &what) {
   if (what == "memory") return memory.live();
+  if (what == "pool") return memory.live_pools();
+  if (what == "reserved") return memory.reserved();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (what == "stream") return count_alive(streams_);
   return what == "module" ? count_alive(modules_) : 0;

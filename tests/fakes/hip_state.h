@@ -71,6 +71,7 @@ class State {
   uint64_t live(const std::string &what);
 
   std::atomic<int64_t> file_backed_error{0};
+  std::atomic<int64_t> capture_allocation_error{0};  // of an allocation on a stream that captures; 0: none
   Captures captures;
   Memory memory;
 
@@ -104,6 +105,8 @@ int check_handle(Call call, const char *what, const Object *object, int error = 
 // or "any" or unsupported in the object.
 bool runs_on(uint32_t elf_flags, const Device &device);
 
+// How many blocks one multiprocessor runs at once.
+uint32_t blocks_at_once(const Kernel &kernel, uint32_t threads, size_t shared_bytes, const Device &device);
 int launch(Call call, const LaunchConfig &config, void *function, void **params, void **extra);
 
 }  // namespace fakes

@@ -28,3 +28,11 @@ def library() -> Path:
 def tests_library() -> Path:
     """The kernels of tests/cpp/kernels.py."""
     return built("libtests.so")
+
+
+@pytest.fixture(scope="session")
+def both_library(library: Path) -> Path:
+    """Pack tk, which the newest Triton made, and pack old, of the oldest one that kpack takes."""
+    if not (BUILT / "libboth.so").exists():
+        pytest.skip("build/archives/libold.a, which `make archives` builds where Triton 3.4 can be installed")
+    return BUILT / "libboth.so"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tools import CFLAGS, INCLUDE, LINKERS, PROGRAMS, need, run
+from packs import pack_members
+from tools import C_COMPILERS, CFLAGS, CXX_COMPILERS, INCLUDE, LINKERS, PROGRAMS, need, run
 
 import kpack
 from kpack import paths
+from kpack.objfile.archive import write_archive
+from kpack.objfile.elf import read_elf
 
 HERE = Path(__file__).parent
 KERNELS = """
@@ -94,8 +99,40 @@ def test_nothing_of_the_runtime_is_exported(shop: Path) -> None:
     )
     run("gcc", *CFLAGS, "-fPIC", "-c", shop / "plugin.c", "-o", shop / "plugin.o")
     whole = ("-Wl,--whole-archive", shop / "libtk.a", paths.library_path(), "-Wl,--no-whole-archive")
-    run("gcc", "-shared", shop / "plugin.o", *whole, "-ldl", "-lpthread", "-o", shop / "plugin.so")
+    # With all of the runtime, and nothing undefined in it but what libc has.
+    run(
+        "gcc",
+        "-shared",
+        "-Wl,-z,defs",
+        shop / "plugin.o",
+        *whole,
+        "-ldl",
+        "-lpthread",
+        "-o",
+        shop / "plugin.so",
+    )
     assert exported(shop / "plugin.so") == ["kpk_entry_tk", "plugin_devices"]
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
+def test_every_name_is_found_and_no_other(tmp_path: Path, count: int, minor: int) -> None:
+    need("gcc")
+    # Of every length, so that each way to end a word of eight letters is there.
+    names = [("x" * (number % 27) + f"k{number}")[-26:] for number in range(count)]
+    members = pack_members(names)
+    if minor == 0:  # which had 48 bytes, and no table of names
+        data = bytearray(members[-1].data)
+        home = read_elf(members[-1].data).section(".rodata.kpack_pack.tk")
+        struct.pack_into("<IHH", data, home.offset, 48, 1, 0)
+        members[-1] = replace(members[-1], data=bytes(data))
+    write_archive(tmp_path / "libtk.a", members)
+    whole = ("-Wl,--whole-archive", tmp_path / "libtk.a", "-Wl,--no-whole-archive", paths.library_path())
+    run("gcc", *CFLAGS, HERE / "find.c", *whole, "-ldl", "-lpthread", "-o", tmp_path / "find")
+    cut = (name[:-1] for name in names if name[:-1] not in names)
+    others = ["", "x", "k", "zzzzzzzz", *(name + "_" for name in names), *cut]
+    found = run(tmp_path / "find", *names, *others).splitlines()
+    assert found == names + ["-"] * len(others)
 
 
 CXX_PROGRAM = """
@@ -115,8 +152,8 @@ extern "C" __attribute__((visibility("default"))) int launch_twice() {
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wold-style-cast", "-Werror")
 
 
-@pytest.mark.parametrize("standard", ["c++17", "gnu++17", "c++20"])
-@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("standard", ["c++17", "gnu++17", "c++20", "c++2b"])
+@pytest.mark.parametrize("compiler", CXX_COMPILERS)
 def test_the_header_is_clean_and_exports_nothing(shop: Path, compiler: str, standard: str) -> None:
     need(compiler)
     source, library = shop / "program.cc", shop / f"program-{compiler}-{standard}.so"
@@ -126,6 +163,58 @@ def test_the_header_is_clean_and_exports_nothing(shop: Path, compiler: str, stan
     whole = ("-Wl,--whole-archive", shop / "libtk.a", "-Wl,--no-whole-archive", paths.library_path())
     run(compiler, *options, "-shared", source, *whole, "-ldl", "-lpthread", "-o", library)
     assert exported(library) == ["kpk_entry_tk", "launch_twice"]
+
+
+# What the program above leaves out because it brings the instances of std::string with it, or has no C++ at all.
+WHOLE_API = """
+#include <kpack/kpack.hpp>
+#include <cstdio>
+KPACK_KERNEL(tk, twice);
+int main() {
+  const kpk_device device = kpack::cuda_device(0);
+  float *out = nullptr;
+  if (!tk::twice.supports(device, kpack::ptr(out, kpack::DType::fp16), nullptr, 5)) return 1;
+  std::printf("%s", kpack::explain(tk::twice, device, nullptr, nullptr, 5).c_str());
+  const kpack::Bound pinned = tk::twice.pin(device, nullptr, nullptr, 5);
+  kpk_function function = {};
+  kpk_node node = {};
+  alignas(128) unsigned char params[256];
+  if (!pinned.function(&function) || !pinned.node(params, sizeof params, &node, nullptr, nullptr, 5)) return 1;
+  std::printf("%s %u\\n", function.target, node.grid[0]);
+  return pinned(nullptr, nullptr, nullptr, 5).dry() && kpack::find("tk", "twice") == nullptr ? 0 : 1;
+}
+"""
+
+
+@pytest.mark.parametrize("standard", ["c++17", "c++20", "c++2b"])
+@pytest.mark.parametrize("compiler", CXX_COMPILERS)
+def test_the_whole_api_compiles_and_runs(shop: Path, compiler: str, standard: str) -> None:
+    need(compiler)
+    source, program = shop / "whole_api.cc", shop / f"whole_api-{compiler}-{standard}"
+    source.write_text(WHOLE_API)
+    options = (f"-std={standard}", "-O2", "-fno-exceptions", "-fno-rtti", f"-I{INCLUDE}", *STRICT)
+    run(
+        compiler, *options, source, shop / "libtk.a", paths.library_path(), "-ldl", "-lpthread", "-o", program
+    )
+    assert launch_dry(program, "sm_80").endswith("sm_80 1\n")
+
+
+@pytest.mark.parametrize("standard", ["c99", "c11", "c17", "c2x"])
+@pytest.mark.parametrize("compiler", C_COMPILERS)
+def test_the_c_header_is_clean(tmp_path: Path, compiler: str, standard: str) -> None:
+    need(compiler)
+    (tmp_path / "a.c").write_text("#include <kpack/kpack.h>\nint main(void) { return kpk_is_dry(); }\n")
+    strict = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror")
+    run(compiler, f"-std={standard}", f"-I{INCLUDE}", *strict, "-c", tmp_path / "a.c", "-o", tmp_path / "a.o")
+
+
+@pytest.mark.parametrize("compiler", CXX_COMPILERS)
+def test_every_compiler_takes_the_runtime(compiler: str) -> None:
+    need(compiler)
+    sources = sorted((INCLUDE.parent / "src").glob("*.cc"))
+    strict = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
+    options = ("-std=c++17", "-fno-exceptions", "-fno-rtti", f"-I{INCLUDE}", *strict)
+    run(compiler, "-fsyntax-only", *options, *sources, timeout_s=300)
 
 
 def test_the_runtime_adds_no_constructor_and_no_executable_stack(shop: Path) -> None:
@@ -151,7 +240,8 @@ def test_the_objects_of_a_launch_neither_allocate_nor_lock() -> None:
         elif line.strip():
             undefined.setdefault(member, set()).add(line.split()[-1])
     launch = {"launch", "call", "select", "plan", "expr", "types", "device", "driver"}
-    assert {"launch", "call", "plan", "driver"} <= undefined.keys()
+    launch |= {"scratch", "pool", "cuda_scratch", "hip_scratch", "hip_launch"}
+    assert {"launch", "call", "plan", "driver", "scratch"} <= undefined.keys()
     slow = ALLOCATES | LOCKS
     assert not {
         name: undefined.get(name, set()) & slow for name in launch if undefined.get(name, set()) & slow

@@ -1,0 +1,78 @@
+// What budget.py counts instructions of: launches with 0, 7, 16 and 58 arguments on the fake driver, each way in
+// a function of its own, which callgrind knows by its name: budget_<way>_<kernel>. Usage: budget [launches].
+
+#include <cstdio>
+#include <cstdlib>
+#include <kpack/kpack.hpp>
+
+#include "fake.h"
+
+KPACK_KERNEL(tk, nothing);
+KPACK_KERNEL(tk, args7);
+KPACK_KERNEL(tk, args16);
+KPACK_KERNEL(tk, args58);
+
+namespace {
+
+double *result;
+const float *p;
+int32_t i;
+int64_t l;
+float f;
+CUstream_st *stream;  // the default one, of a type that says whose
+
+void check(kpack::Status status, const char *what) {
+  if (status) return;
+  std::fprintf(stderr, "%s: %s: %s\n", what, status.name(), status.message());
+  std::exit(1);
+}
+
+}  // namespace
+
+// Values come from memory, as a caller's do; the compiler must not know them.
+#define ARGS_nothing()
+#define ARGS_args7() , result, p, p, i, i, l, f
+#define ARGS_args16() , result, p, p, p, i, i, i, i, l, l, l, l, f, f, f, f
+#define TWO(x) , x, x
+#define FOUR(x) TWO(x) TWO(x)
+#define SIXTEEN(x) FOUR(x) FOUR(x) FOUR(x) FOUR(x)
+#define ARGS_args58() , result, p FOUR(p) FOUR(p) SIXTEEN(i) SIXTEEN(l) SIXTEEN(f)
+
+// The ways: through the kernel, through a handle bound to the device, and through one pinned to the variant.
+#define WAYS(kernel)                                                                                         \
+  extern "C" __attribute__((noinline)) void budget_call_##kernel(int count) {                                \
+    for (int n = 0; n < count; ++n) check(tk::kernel(stream ARGS_##kernel()), #kernel);                      \
+  }                                                                                                          \
+  extern "C" __attribute__((noinline)) void budget_bound_##kernel(const kpack::Bound &bound, int count) {    \
+    for (int n = 0; n < count; ++n) check(bound(stream ARGS_##kernel()), #kernel ", bound");                 \
+  }                                                                                                          \
+  extern "C" __attribute__((noinline)) void budget_pinned_##kernel(const kpack::Bound &pinned, int count) {  \
+    for (int n = 0; n < count; ++n) check(pinned(stream ARGS_##kernel()), #kernel ", pinned");               \
+  }                                                                                                          \
+  static void run_##kernel(int count) {                                                                      \
+    const kpack::Bound bound = tk::kernel.bind(kpack::cuda_device(0));                                       \
+    const kpack::Bound pinned = tk::kernel.pin(kpack::cuda_device(0) ARGS_##kernel());                       \
+    check(bound.status(), #kernel ": bind"), check(pinned.status(), #kernel ": pin");                        \
+    budget_call_##kernel(count), budget_bound_##kernel(bound, count), budget_pinned_##kernel(pinned, count); \
+  }
+
+WAYS(nothing)
+WAYS(args7)
+WAYS(args16)
+WAYS(args58)
+
+int main(int count, char **arguments) {
+  const int launches = count > 1 ? std::atoi(arguments[1]) : 1;
+  const fake::Fake cuda = fake::open("libcuda.so.1", "cuda");
+  cuda.record(0);
+  void *context = nullptr;
+  cuda.entry<int(unsigned)>("cuInit")(0);
+  cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, 0);
+  cuda.entry<int(void *)>("cuCtxSetCurrent")(context);
+  result = reinterpret_cast<double *>(0x10000), p = reinterpret_cast<const float *>(0x20000);
+  i = 1000, l = 1 << 20, f = 0.5F;
+  // Once to load, so that binding and pinning do not, and then what is counted.
+  for (const int each : {1, launches}) run_nothing(each), run_args7(each), run_args16(each), run_args58(each);
+  if (cuda.violations() != 0) std::fprintf(stderr, "%s\n", cuda.violation(0));
+  return cuda.violations() == 0 ? 0 : 1;
+}
