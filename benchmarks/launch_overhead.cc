@@ -1,7 +1,8 @@
-// Host time of one launch: tk::softmax(...) with all its checks, the same through a bound handle, and a bare
-// cuLaunchKernel of the same machine code, in turns, in one loop. Heap allocations of each are counted.
+// Host time of one launch of kernels with 0, 7, 16 and 58 arguments: through kpack's C++ API with all its checks,
+// through its C API, through handles bound to the device and pinned to a variant, and a bare cuLaunchKernelEx of
+// the same CUfunction, in turns, in one loop. Heap allocations of each are counted.
 //
-// Usage: launch_overhead [folder for launch_overhead.json and launch_overhead.md]. Knows no CUDA header.
+// Prints JSON: launch_overhead.py makes a table of several processes. Knows no CUDA header.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -14,9 +15,13 @@
 #include <ctime>
 #include <kpack/kpack.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
-KPACK_KERNEL(tk, softmax);
+KPACK_KERNEL(tests, nothing);
+KPACK_KERNEL(tests, args7);
+KPACK_KERNEL(tests, args16);
+KPACK_KERNEL(tests, args58);
 
 // ---- every allocation of the process, libcuda's too: what counts is the difference to the bare launch
 
@@ -34,10 +39,8 @@ void *realloc(void *memory, size_t bytes) { return ++allocations, __libc_realloc
 
 namespace {
 
-constexpr int kBatches = 2000;  // of each kind
+constexpr int kBatches = 500;   // of each way
 constexpr int kLaunches = 200;  // a batch: well under the depth of a driver's queue, which is drained between
-constexpr int kColumns = 1024;
-constexpr uint16_t kExpected = 0x1400;  // 1/1024 in fp16: the softmax of equal numbers
 
 [[noreturn]] void stop(const char *format, ...) {
   va_list values;
@@ -50,23 +53,27 @@ constexpr uint16_t kExpected = 0x1400;  // 1/1024 in fp16: the softmax of equal 
 
 // ---- the driver: what cuda.h says of the functions used here
 
+struct LaunchConfig {
+  unsigned grid[3], block[3], shared_bytes;
+  CUstream_st *stream;
+  void *attributes;
+  unsigned attribute_count;
+};
+
 struct Cuda {
   int (*init)(unsigned);
   int (*driver_version)(int *);
   int (*device_get)(int *, int);
   int (*device_name)(char *, int, int);
-  int (*device_attribute)(int *, int, int);
   int (*context_retain)(void **, int);
   int (*context_set)(void *);
   int (*allocate)(uint64_t *, size_t);
-  int (*fill16)(uint64_t, unsigned short, size_t);
+  int (*fill32)(uint64_t, unsigned, size_t);
   int (*copy_to_host)(void *, uint64_t, size_t);
-  int (*module_load)(void **, const void *);
-  int (*module_function)(void **, void *, const char *);
   int (*stream_create)(CUstream_st **, unsigned);
   int (*stream_wait)(CUstream_st *);
-  int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream_st *,
-                void **, void **);
+  int (*param_info)(void *, size_t, size_t *, size_t *);
+  int (*launch)(const LaunchConfig *, void *, void **, void **);
 };
 
 template <class F>
@@ -83,17 +90,15 @@ Cuda open_driver() {
   resolve(library, "cuDriverGetVersion", &cuda.driver_version);
   resolve(library, "cuDeviceGet", &cuda.device_get);
   resolve(library, "cuDeviceGetName", &cuda.device_name);
-  resolve(library, "cuDeviceGetAttribute", &cuda.device_attribute);
   resolve(library, "cuDevicePrimaryCtxRetain", &cuda.context_retain);
   resolve(library, "cuCtxSetCurrent", &cuda.context_set);
   resolve(library, "cuMemAlloc_v2", &cuda.allocate);
-  resolve(library, "cuMemsetD16_v2", &cuda.fill16);
+  resolve(library, "cuMemsetD32_v2", &cuda.fill32);
   resolve(library, "cuMemcpyDtoH_v2", &cuda.copy_to_host);
-  resolve(library, "cuModuleLoadData", &cuda.module_load);
-  resolve(library, "cuModuleGetFunction", &cuda.module_function);
   resolve(library, "cuStreamCreate", &cuda.stream_create);
   resolve(library, "cuStreamSynchronize", &cuda.stream_wait);
-  resolve(library, "cuLaunchKernel", &cuda.launch);
+  resolve(library, "cuFuncGetParamInfo", &cuda.param_info);
+  resolve(library, "cuLaunchKernelEx", &cuda.launch);
   return cuda;
 }
 
@@ -105,98 +110,85 @@ void check(kpack::Status status, const char *what) {
   if (!status) stop("%s: %s: %s", what, status.name(), status.message());
 }
 
-// ---- the machine code behind tk::softmax, found in the descriptor as the runtime finds it
-
-template <class T>
-const T *follow(const kpk_ref &reference) {
-  return reinterpret_cast<const T *>(reinterpret_cast<const char *>(&reference) + reference);
-}
-
-template <class T>
-const T &row(const kpk_table &table, uint32_t index) {
-  return *reinterpret_cast<const T *>(follow<char>(table.data) + size_t{index} * table.stride);
-}
-
-// fp16, aligned, in a block of kColumns?
-bool is_wanted(const kpk_abi_kernel &kernel, const kpk_abi_variant &variant) {
-  const auto &overload = row<kpk_abi_overload>(kernel.overloads, variant.overload);
-  if (follow<uint8_t>(overload.types)[0] != (KPK_POINTER | KPK_FP16) || variant.divisible_16 == 0)
-    return false;
-  for (uint32_t i = 0; i < kernel.constexprs.count; ++i) {
-    if (std::string(follow<char>(row<kpk_abi_constexpr>(kernel.constexprs, i).name)) != "BLOCK") continue;
-    return follow<kpk_value>(variant.constexprs)[i].bits == kColumns;
-  }
-  return false;
-}
-
-const kpk_abi_image &find_image(const kpk_abi_kernel &kernel, uint32_t arch) {
-  for (uint32_t v = 0; v < kernel.variants.count; ++v) {
-    const auto &variant = row<kpk_abi_variant>(kernel.variants, v);
-    if (!is_wanted(kernel, variant)) continue;
-    for (uint32_t i = 0; i < variant.image_count; ++i) {
-      const auto &image = row<kpk_abi_image>(kernel.images, variant.first_image + i);
-      const auto &target = row<kpk_abi_target>(kernel.targets, image.target);
-      if (target.kind == KPK_IMAGE_CUBIN && target.arch == arch && image.codec == KPK_CODEC_RAW) return image;
-    }
-  }
-  stop("softmax: expected a raw image of fp16, BLOCK %d for sm_%u, got none; make archives with --arch sm_%u",
-       kColumns, arch, arch);
-}
-
-// ---- the three ways
-
-struct Bench {
+struct Machine {
   Cuda cuda;
   CUstream_st *stream = nullptr;
-  void *function = nullptr;
-  const kpk_abi_image *image = nullptr;
-  uint64_t out = 0, in = 0;
+  uint64_t memory = 0;  // the result, then what the pointers point at
   char gpu[128] = "";
   int driver = 0;
 };
 
-uint32_t open_device(Bench *bench) {
-  check(bench->cuda.init(0), "cuInit");
-  check(bench->cuda.driver_version(&bench->driver), "cuDriverGetVersion");
-  int device = 0, major = 0, minor = 0;
-  check(bench->cuda.device_get(&device, 0), "cuDeviceGet");
-  check(bench->cuda.device_name(bench->gpu, sizeof bench->gpu, device), "cuDeviceGetName");
-  check(bench->cuda.device_attribute(&major, 75, device), "compute capability, major");
-  check(bench->cuda.device_attribute(&minor, 76, device), "compute capability, minor");
+constexpr uint64_t kPitch = 256;  // bytes from one pointer to the next
+
+void prepare(Machine *machine) {
+  machine->cuda = open_driver();
+  const Cuda &cuda = machine->cuda;
+  check(cuda.init(0), "cuInit");
+  check(cuda.driver_version(&machine->driver), "cuDriverGetVersion");
+  int device = 0;
+  check(cuda.device_get(&device, 0), "cuDeviceGet");
+  check(cuda.device_name(machine->gpu, sizeof machine->gpu, device), "cuDeviceGetName");
   void *context = nullptr;
-  check(bench->cuda.context_retain(&context, device), "cuDevicePrimaryCtxRetain");
-  check(bench->cuda.context_set(context), "cuCtxSetCurrent");
-  return static_cast<uint32_t>(10 * major + minor);
+  check(cuda.context_retain(&context, device), "cuDevicePrimaryCtxRetain");
+  check(cuda.context_set(context), "cuCtxSetCurrent");
+  check(cuda.stream_create(&machine->stream, 1 /* non-blocking */), "cuStreamCreate");
+  check(cuda.allocate(&machine->memory, 64 * kPitch), "cuMemAlloc");
+  check(cuda.fill32(machine->memory, 0x3f800000 /* 1.0f */, 64 * kPitch / 4), "cuMemsetD32");
 }
 
-void prepare(Bench *bench) {
-  const uint32_t arch = open_device(bench);
-  const kpack::Kernel kernel = tk::softmax;
-  bench->image = &find_image(kernel.native(), arch);
-  void *module = nullptr;
-  check(bench->cuda.module_load(&module, follow<void>(bench->image->data)), "cuModuleLoadData");
-  check(bench->cuda.module_function(&bench->function, module, follow<char>(bench->image->entry)),
-        "cuModuleGetFunction");
-  check(bench->cuda.stream_create(&bench->stream, 1 /* non-blocking */), "cuStreamCreate");
-  for (uint64_t *memory : {&bench->out, &bench->in}) {
-    check(bench->cuda.allocate(memory, kColumns * sizeof(uint16_t)), "cuMemAlloc");
-    check(bench->cuda.fill16(*memory, 0, kColumns), "cuMemsetD16");
-  }
-}
+// ---- calls of every size: the result, pointers, i32, i64, fp32, as tests/cpp/kernels.py has them
 
-// The arguments of a bare launch, where the image wants them; hidden scratch pointers stay null.
-struct BareArguments {
-  explicit BareArguments(const Bench &bench) {
-    const std::array<uint64_t, 5> call = {bench.out, bench.in, kColumns, kColumns, kColumns};
-    for (uint32_t i = 0; i < bench.image->layout.count; ++i) {
-      const auto &slot = row<kpk_abi_slot>(bench.image->layout, i);
-      values[i] = slot.source == KPK_SLOT_ARGUMENT ? call.at(slot.index) : 0;
-      pointers[i] = &values[i];
-    }
+template <size_t pointers, size_t ints, size_t longs, size_t floats>
+struct Call {
+  static constexpr size_t kCount = 1 + pointers + ints + longs + floats;
+  double *out;
+  std::array<const float *, pointers> p;
+  std::array<int32_t, ints> i;
+  std::array<int64_t, longs> l;
+  std::array<float, floats> f;
+
+  explicit Call(const Machine &machine) : out(reinterpret_cast<double *>(machine.memory)) {
+    for (size_t k = 0; k < pointers; ++k)
+      p[k] = reinterpret_cast<const float *>(machine.memory + (k + 1) * kPitch);
+    for (size_t k = 0; k < ints; ++k) i[k] = static_cast<int32_t>(k) + 10;
+    for (size_t k = 0; k < longs; ++k) l[k] = static_cast<int64_t>(k) + 1000;
+    for (size_t k = 0; k < floats; ++k) f[k] = 0.5F * static_cast<float>(k + 1);
   }
-  uint64_t values[16] = {};
-  void *pointers[16] = {};
+  double expected() const {
+    double sum = static_cast<double>(pointers);
+    for (const int32_t value : i) sum += value;
+    for (const int64_t value : l) sum += static_cast<double>(value);
+    for (const float value : f) sum += static_cast<double>(value);
+    return sum;
+  }
+  template <class F>
+  auto with(F function) const {
+    return apply(function, std::make_index_sequence<pointers>(), std::make_index_sequence<ints>(),
+                 std::make_index_sequence<longs>(), std::make_index_sequence<floats>());
+  }
+  template <class F, size_t... P, size_t... I, size_t... L, size_t... R>
+  auto apply(F function, std::index_sequence<P...>, std::index_sequence<I...>, std::index_sequence<L...>,
+             std::index_sequence<R...>) const {
+    return function(out, p[P]..., i[I]..., l[L]..., f[R]...);
+  }
 };
+
+struct NoArguments {
+  static constexpr size_t kCount = 0;
+  explicit NoArguments(const Machine &) {}
+  template <class F>
+  auto with(F function) const {
+    return function();
+  }
+};
+
+double expected_of(const NoArguments &) { return 0; }
+template <class C>
+double expected_of(const C &call) {
+  return call.expected();
+}
+
+// ---- measuring
 
 struct Way {
   const char *name;
@@ -205,58 +197,103 @@ struct Way {
 };
 
 template <class Launch>
-void measure(const Bench &bench, Way *way, Launch launch) {
+void measure(const Machine &machine, Way *way, Launch launch) {
   const unsigned long before = allocations;
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < kLaunches; ++i) launch();
   const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
   way->allocated += allocations - before;
-  check(bench.cuda.stream_wait(bench.stream), "cuStreamSynchronize");
+  check(machine.cuda.stream_wait(machine.stream), "cuStreamSynchronize");
   way->nanoseconds.push_back(took.count() / kLaunches);  // room was made: not an allocation of a launch
 }
 
 // Once each, to load, and to see that each of them computes.
-template <class Launch>
-void try_out(const Bench &bench, const char *name, Launch launch) {
-  check(bench.cuda.fill16(bench.out, 0, kColumns), "cuMemsetD16");
+template <class C, class Launch>
+void try_out(const Machine &machine, const C &call, const char *name, Launch launch) {
+  check(machine.cuda.fill32(machine.memory, 0, 2), "cuMemsetD32");
   launch();
-  check(bench.cuda.stream_wait(bench.stream), name);
-  std::vector<uint16_t> result(kColumns);
-  check(bench.cuda.copy_to_host(result.data(), bench.out, kColumns * sizeof(uint16_t)), "cuMemcpyDtoH");
-  for (const uint16_t value : result) {
-    if (value != kExpected) stop("%s: expected 0x%04x in every column, got 0x%04x", name, kExpected, value);
-  }
+  check(machine.cuda.stream_wait(machine.stream), name);
+  double result = 0;
+  check(machine.cuda.copy_to_host(&result, machine.memory, sizeof result), "cuMemcpyDtoH");
+  if (result != expected_of(call)) stop("%s: expected %g, got %g", name, expected_of(call), result);
 }
 
-std::array<Way, 3> run(const Bench &bench) {
-  std::array<Way, 3> ways = {Way{"bare cuLaunchKernel", {}}, Way{"tk::softmax, bound to the device", {}},
-                             Way{"tk::softmax", {}}};
-  for (Way &way : ways) way.nanoseconds.reserve(kBatches);
-  BareArguments arguments(bench);
-  auto *out = reinterpret_cast<__half *>(bench.out);
-  auto *in = reinterpret_cast<const __half *>(bench.in);
-  const int64_t stride = kColumns;
-  const int columns = kColumns, rows = 1;
-  const kpack::Bound handle = tk::softmax.bind(kpack::cuda_device(0));
-  check(handle.status(), "bind");
+// A bare launch: the function of the pinned handle, and what its node says of it.
+struct Bare {
+  alignas(128) unsigned char block[1024] = {};
+  void *pointers[128] = {};
+  kpk_node node = {};
+  LaunchConfig config = {};
+};
 
-  const auto bare = [&] {
-    check(bench.cuda.launch(bench.function, 1, 1, 1, bench.image->num_warps * bench.image->warp_size, 1, 1,
-                            bench.image->shared_bytes, bench.stream, arguments.pointers, nullptr),
-          "cuLaunchKernel");
+void prepare(const Machine &machine, const kpk_node &node, Bare *bare) {
+  bare->node = node;
+  bare->config = {{node.grid[0], node.grid[1], node.grid[2]},
+                  {node.block[0], node.block[1], node.block[2]},
+                  node.shared_bytes,
+                  machine.stream,
+                  nullptr,
+                  0};
+  size_t offset = 0, bytes = 0;
+  for (size_t i = 0; machine.cuda.param_info(node.function, i, &offset, &bytes) == 0; ++i)
+    bare->pointers[i] = bare->block + offset;
+}
+
+constexpr size_t kWays = 6;
+using Ways = std::array<Way, kWays>;
+
+template <class C>
+Ways run(const Machine &machine, const kpack::Kernel &kernel) {
+  const C call(machine);
+  const kpk_device device = kpack::cuda_device(0);
+  const kpack::Bound bound = kernel.bind(device);
+  check(bound.status(), "bind");
+  const kpack::Bound pinned = call.with([&](auto... a) { return kernel.pin(device, a...); });
+  check(pinned.status(), "pin");
+  Bare bare;
+  kpk_node node = {};
+  check(call.with([&](auto... a) { return pinned.node(bare.block, sizeof bare.block, &node, a...); }),
+        "node");
+  prepare(machine, node, &bare);
+  void *extra[] = {reinterpret_cast<void *>(uintptr_t{1}), bare.block, reinterpret_cast<void *>(uintptr_t{2}),
+                   &bare.node.param_bytes, nullptr};
+  kpk_arg args[C::kCount + 1];
+  call.with([&](auto... a) {
+    const kpk_arg made[] = {kpack::detail::arg(a)..., kpk_arg{}};
+    std::copy(made, made + C::kCount + 1, args);
+  });
+  const uint64_t signature = kpk_signature(args, C::kCount);
+
+  const auto by_pointers = [&] {
+    check(machine.cuda.launch(&bare.config, node.function, bare.pointers, nullptr), "cuLaunchKernelEx");
   };
-  const auto bound = [&] { check(handle(bench.stream, out, in, stride, stride, columns, rows), "bound"); };
-  const auto full = [&] {
-    check(tk::softmax(bench.stream, out, in, stride, stride, columns, rows), "softmax");
+  const auto by_block = [&] {
+    check(machine.cuda.launch(&bare.config, node.function, nullptr, extra), "cuLaunchKernelEx");
   };
-  try_out(bench, "bare", bare);
-  try_out(bench, "bound", bound);
-  try_out(bench, "softmax", full);
-  for (int batch = 0; batch < kBatches; ++batch) {
-    measure(bench, &ways[0], bare);
-    measure(bench, &ways[1], bound);
-    measure(bench, &ways[2], full);
-  }
+  const auto cpp = [&] { check(call.with([&](auto... a) { return kernel(machine.stream, a...); }), "C++"); };
+  const auto c = [&] {
+    check(kpk_launch(&kernel.native(), {machine.stream, KPK_VENDOR_CUDA, 0}, args, C::kCount, signature),
+          "C");
+  };
+  const auto by_bound = [&] {
+    check(call.with([&](auto... a) { return bound(machine.stream, a...); }), "bound");
+  };
+  const auto by_pinned = [&] {
+    check(call.with([&](auto... a) { return pinned(machine.stream, a...); }), "pinned");
+  };
+  Ways ways = {Way{"bare cuLaunchKernelEx", {}},
+               Way{"the same, parameters in a block", {}},
+               Way{"C++", {}},
+               Way{"C, arguments ready made", {}},
+               Way{"C++, bound to the device", {}},
+               Way{"C++, pinned to the variant", {}}};
+  for (Way &way : ways) way.nanoseconds.reserve(kBatches);
+  const auto each = [&](auto act) {
+    act(0, by_pointers), act(1, by_block), act(2, cpp), act(3, c), act(4, by_bound), act(5, by_pinned);
+  };
+  if (C::kCount != 0) each([&](size_t way, auto launch) { try_out(machine, call, ways[way].name, launch); });
+  for (int batch = 0; batch < kBatches; ++batch)
+    each([&](size_t way, auto launch) { measure(machine, &ways[way], launch); });
   return ways;
 }
 
@@ -270,19 +307,9 @@ double quantile(std::vector<double> values, double part) {
 // Median of the differences within a turn: what drifts between turns is in neither.
 double over(const Way &way, const Way &bare) {
   std::vector<double> difference;
-  for (size_t i = 0; i < way.nanoseconds.size(); ++i) {
+  for (size_t i = 0; i < way.nanoseconds.size(); ++i)
     difference.push_back(way.nanoseconds[i] - bare.nanoseconds[i]);
-  }
   return quantile(difference, 0.5);
-}
-
-std::string format(const char *text, ...) {
-  char line[512];
-  va_list values;
-  va_start(values, text);
-  std::vsnprintf(line, sizeof line, text, values);
-  va_end(values);
-  return line;
 }
 
 std::string today() {
@@ -292,55 +319,38 @@ std::string today() {
   return date;
 }
 
-std::string as_json(const Bench &bench, const std::array<Way, 3> &ways) {
-  std::string json = format(
+struct Result {
+  size_t arguments;
+  Ways ways;
+};
+
+void print_json(const Machine &machine, const std::vector<Result> &results) {
+  std::printf(
       "{\n  \"date\": \"%s\",\n  \"gpu\": \"%s\",\n  \"driver\": %d,\n  \"batches\": %d,\n"
-      "  \"launches_per_batch\": %d,\n  \"ways\": [\n",
-      today().c_str(), bench.gpu, bench.driver, kBatches, kLaunches);
-  for (const Way &way : ways) {
-    json += format(
-        "    {\"name\": \"%s\", \"median_ns\": %.1f, \"p10_ns\": %.1f, \"p90_ns\": %.1f, "
-        "\"over_bare_ns\": %.1f, \"allocations\": %lu}%s\n",
-        way.name, quantile(way.nanoseconds, 0.5), quantile(way.nanoseconds, 0.1),
-        quantile(way.nanoseconds, 0.9), over(way, ways[0]), way.allocated, &way == &ways.back() ? "" : ",");
+      "  \"launches_per_batch\": %d,\n  \"ways\": [",
+      today().c_str(), machine.gpu, machine.driver, kBatches, kLaunches);
+  const char *separator = "\n";
+  for (const Result &result : results) {
+    for (const Way &way : result.ways) {
+      std::printf(
+          "%s    {\"arguments\": %zu, \"name\": \"%s\", \"median_ns\": %.1f, \"over_bare_ns\": %.1f, "
+          "\"allocations\": %lu}",
+          separator, result.arguments, way.name, quantile(way.nanoseconds, 0.5), over(way, result.ways[0]),
+          way.allocated);
+      separator = ",\n";
+    }
   }
-  return json + "  ]\n}\n";
-}
-
-std::string as_markdown(const Bench &bench, const std::array<Way, 3> &ways) {
-  std::string table = format(
-      "# Host time of one launch\n\n%s, driver API %d, %s; %d batches of %d launches each, "
-      "in turns\n\n| launch | median ns | 10 %% | 90 %% | over bare | heap allocations |\n"
-      "|---|---:|---:|---:|---:|---:|\n",
-      bench.gpu, bench.driver, today().c_str(), kBatches, kLaunches);
-  for (const Way &way : ways) {
-    table += format("| %s | %.1f | %.1f | %.1f | %+.1f | %lu |\n", way.name, quantile(way.nanoseconds, 0.5),
-                    quantile(way.nanoseconds, 0.1), quantile(way.nanoseconds, 0.9), over(way, ways[0]),
-                    way.allocated);
-  }
-  return table;
-}
-
-void write(const std::string &path, const std::string &text) {
-  std::FILE *file = std::fopen(path.c_str(), "w");
-  if (file == nullptr) stop("%s: cannot be written", path.c_str());
-  std::fputs(text.c_str(), file);
-  std::fclose(file);
+  std::printf("\n  ]\n}\n");
 }
 
 }  // namespace
 
-int main(int count, char **arguments) {
-  Bench bench;
-  bench.cuda = open_driver();
-  prepare(&bench);
-  const std::array<Way, 3> ways = run(bench);
-  const std::string json = as_json(bench, ways);
-  const std::string markdown = as_markdown(bench, ways);
-  std::printf("%s\n%s", json.c_str(), markdown.c_str());
-  if (count > 1) {
-    write(std::string(arguments[1]) + "/launch_overhead.json", json);
-    write(std::string(arguments[1]) + "/launch_overhead.md", markdown);
-  }
+int main() {
+  Machine machine;
+  prepare(&machine);
+  print_json(machine, {{0, run<NoArguments>(machine, tests::nothing)},
+                       {7, run<Call<2, 2, 1, 1>>(machine, tests::args7)},
+                       {16, run<Call<3, 4, 4, 4>>(machine, tests::args16)},
+                       {58, run<Call<9, 16, 16, 16>>(machine, tests::args58)}});
   return 0;
 }
