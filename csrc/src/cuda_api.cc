@@ -64,10 +64,7 @@ void open_driver() {
   KPK_CUDA_REQUIRED(KPK_RESOLVE)
 #undef KPK_RESOLVE
   if (g_why_not != nullptr) return;
-  bool all = true;
-#define KPK_RESOLVE(name, symbol, params) all = library_function(library, symbol, &g_api.name) && all;
-  KPK_CUDA_LIBRARY(KPK_RESOLVE)
-#undef KPK_RESOLVE
+  const bool has_ids = library_function(library, "cuCtxGetId", &g_api.ctx_get_id);
   library_function(library, "cuLaunchKernelEx", &g_api.launch_kernel_ex);
   bool memory = true;
 #define KPK_RESOLVE(name, symbol, params) memory = library_function(library, symbol, &g_api.name) && memory;
@@ -81,7 +78,7 @@ void open_driver() {
     g_why_not = "cuInit failed";
     return;
   }
-  g_api.has_library = all && g_version >= 12000;
+  g_api.has_ids = has_ids && g_version >= 12000;
   g_api.has_memory = memory && g_version >= 11020;
   library_function(library, "cuOccupancyMaxActiveClusters", &g_api.occupancy_clusters);
   library_function(library, "cuModuleLoadDataEx", &g_api.module_load_ex);

@@ -15,7 +15,7 @@ using CUdevice = int;
 constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201, kInvalidHandle = 400,
                    kContextDestroyed = 709;
 
-// X(field, symbol, parameters). What every driver has; then what all have from 12.0 on.
+// X(field, symbol, parameters). What every driver has.
 #define KPK_CUDA_REQUIRED(X)                                                                        \
   X(init, "cuInit", (unsigned))                                                                     \
   X(driver_version, "cuDriverGetVersion", (int *))                                                  \
@@ -38,13 +38,6 @@ constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201, kIn
      void **))                                                                                      \
   X(error_name, "cuGetErrorName", (CUresult, const char **))                                        \
   X(error_string, "cuGetErrorString", (CUresult, const char **))
-#define KPK_CUDA_LIBRARY(X)                                                      \
-  X(ctx_get_id, "cuCtxGetId", (void *, unsigned long long *))                    \
-  X(library_load, "cuLibraryLoadData",                                           \
-    (void **, const void *, int *, void **, unsigned, int *, void **, unsigned)) \
-  X(library_unload, "cuLibraryUnload", (void *))                                 \
-  X(library_kernel, "cuLibraryGetKernel", (void **, void *, const char *))       \
-  X(kernel_function, "cuKernelGetFunction", (void **, void *))
 
 // What all have from 11.2 on: memory in a stream's order, and what filling a pool takes.
 #define KPK_CUDA_MEMORY(X)                                                            \
@@ -83,9 +76,9 @@ struct LaunchConfig {
 // In the order of use: what a launch reads lies in one cache line.
 struct alignas(64) Api {
   CUresult (*launch_kernel_ex)(const LaunchConfig *, void *, void **, void **);  // null before 11.8
+  CUresult (*ctx_get_id)(void *, unsigned long long *);
+  bool has_ids;  // contexts go by their ids: from 12.0 on
 #define KPK_FIELD(name, symbol, params) CUresult(*name) params;
-  KPK_CUDA_LIBRARY(KPK_FIELD)
-  bool has_library;  // all of these are there, and the driver is new enough for them
   KPK_CUDA_REQUIRED(KPK_FIELD)
   KPK_CUDA_MEMORY(KPK_FIELD)
 #undef KPK_FIELD

@@ -67,7 +67,7 @@ const Device *device_of_context(uint64_t id) {
 }
 
 CUresult id_of(void *context, uint64_t *id) {
-  if (g_api.has_library) {
+  if (g_api.has_ids) {
     unsigned long long native = 0;
     const CUresult code = g_api.ctx_get_id(context, &native);
     *id = native + 1;
@@ -84,12 +84,12 @@ namespace {
 // The thread's current context, which it has.
 kpk_status current_place(const char *kernel, Place *out) {
   if (const CUresult code = id_of(nullptr, &out->context)) {
-    return failed(kernel, g_api.has_library ? "cuCtxGetId" : "cuCtxGetCurrent", code);
+    return failed(kernel, g_api.has_ids ? "cuCtxGetId" : "cuCtxGetCurrent", code);
   }
-  out->device = g_api.has_library ? device_of_context(out->context) : nullptr;
+  out->device = g_api.has_ids ? device_of_context(out->context) : nullptr;
   if (out->device != nullptr) return KPK_OK;
   if (const kpk_status status = current_device(kernel, &out->device)) return status;
-  if (g_api.has_library) remember_context(out->context, out->device);
+  if (g_api.has_ids) remember_context(out->context, out->device);
   return KPK_OK;
 }
 
@@ -155,7 +155,7 @@ void leave(void *before) {
 }
 
 // Modules of old drivers are gone with their context, functions and all.
-bool asks() { return !g_api.has_library; }
+bool asks() { return !g_api.has_ids; }
 
 uint64_t here(void *) {
   uint64_t id = 0;

@@ -1,5 +1,5 @@
-// NVIDIA: loading. Images are loaded through cuLibrary* where the driver has it (12.0): one load serves every
-// context of a device. Older drivers load a module into each context.
+// NVIDIA: loading. An image becomes a module of each context it is launched in. cuLibrary* would load it once for
+// all of them, but takes a third longer for the first (benchmarks/README.md), and most programs have one context.
 
 #include "cuda_load.h"
 
@@ -16,13 +16,11 @@ namespace {
 constexpr int kFuncMaxThreads = 0, kFuncStaticShared = 1, kFuncRegisters = 4;  // CU_FUNC_ATTRIBUTE_...
 constexpr int kFuncMaxDynamicShared = 8, kFuncNonPortableCluster = 14;
 constexpr int kJitErrorLog = 5, kJitErrorLogBytes = 6;  // CU_JIT_ERROR_LOG_BUFFER, ..._SIZE_BYTES
-constexpr int kBinaryIsPreserved = 1;                   // CU_LIBRARY_BINARY_IS_PRESERVED: .rodata never moves
 constexpr uint32_t kDefaultSharedBytes = 48 * 1024;
 
 // CUDA_ERROR_...
 constexpr CUresult kInvalidImage = 200, kNoBinaryForGpu = 209, kInvalidPtx = 218, kNoJitCompiler = 221,
-                   kUnsupportedPtx = 222, kJitDisabled = 223, kInvalidHandle = 400, kContextIsDestroyed = 709,
-                   kCaptureUnsupported = 900;
+                   kUnsupportedPtx = 222, kJitDisabled = 223, kCaptureUnsupported = 900;
 
 bool is_about_ptx(CUresult code) {
   return code == kInvalidPtx || code == kNoJitCompiler || code == kUnsupportedPtx || code == kJitDisabled;
@@ -33,11 +31,6 @@ bool is_about_image(CUresult code) {
   return code == kInvalidImage || code == kNoBinaryForGpu || is_about_ptx(code);
 }
 
-// A library that does not live any more: the device was reset.
-bool is_gone(CUresult code) {
-  return code == kInvalidContext || code == kInvalidHandle || code == kContextIsDestroyed;
-}
-
 // Adds to the message of this thread.
 kpk_status add_words(kpk_status status, const char *between, const char *more) {
   char words[1024];
@@ -45,8 +38,7 @@ kpk_status add_words(kpk_status status, const char *between, const char *more) {
   return fail(status, "%s%s%s", words, between, more);
 }
 
-// What the compiler in the driver says of a PTX that it refused: its first line. Asked for by loading it once
-// more, as a module, since a library would keep the buffer for later loads.
+// What the compiler in the driver says of a PTX that it refused: its first line. Asked for by loading it once more.
 void read_jit_log(const kpk_abi_image &image, char *log, size_t bytes) {
   *log = '\0';
   if (g_api.module_load_ex == nullptr) return;
@@ -70,39 +62,6 @@ void read_jit_log(const kpk_abi_image &image, char *log, size_t bytes) {
   return add_words(status, *log == '\0' ? "" : ": ", log);
 }
 
-// The call that failed, if one did.
-struct Result {
-  CUresult code;
-  const char *call;
-};
-
-Result function_of(void *library, const kpk_abi_image &image, void **out) {
-  void *kernel = nullptr;
-  CUresult code = g_api.library_kernel(&kernel, library, text(image.entry));
-  if (code != kSuccess) return {code, "cuLibraryGetKernel"};
-  code = g_api.kernel_function(out, kernel);
-  return {code, "cuKernelGetFunction"};
-}
-
-kpk_status load_library(const LoadRequest &request, Loaded *out) {
-  const kpk_abi_image &image = *request.image;
-  if (request.other != nullptr) {
-    out->module = request.other->module;
-    const Result result = function_of(out->module, image, &out->function);
-    if (result.code == kSuccess) return KPK_OK;
-    if (!is_gone(result.code)) return load_failed(request, result.call, result.code);
-  }
-  int option = kBinaryIsPreserved;
-  void *yes = reinterpret_cast<void *>(uintptr_t{1});
-  const void *data = follow<void>(image.data);
-  const CUresult code = g_api.library_load(&out->module, data, nullptr, nullptr, 0, &option, &yes, 1);
-  if (code != kSuccess) return load_failed(request, "cuLibraryLoadData", code);
-  const Result result = function_of(out->module, image, &out->function);
-  if (result.code == kSuccess) return KPK_OK;
-  g_api.library_unload(out->module);
-  return load_failed(request, result.call, result.code);
-}
-
 kpk_status load_module(const LoadRequest &request, Loaded *out) {
   const kpk_abi_image &image = *request.image;
   CUresult code = g_api.module_load(&out->module, follow<void>(image.data));
@@ -111,14 +70,6 @@ kpk_status load_module(const LoadRequest &request, Loaded *out) {
   if (code == kSuccess) return KPK_OK;
   g_api.module_unload(out->module);
   return load_failed(request, "cuModuleGetFunction", code);
-}
-
-void drop(const LoadRequest &request, const Loaded &loaded) {
-  if (!g_api.has_library) {
-    g_api.module_unload(loaded.module);
-  } else if (request.other == nullptr || request.other->module != loaded.module) {
-    g_api.library_unload(loaded.module);
-  }
 }
 
 // What a launch of the function needs to be allowed.
@@ -185,10 +136,9 @@ kpk_status finish(const LoadRequest &request, void *function) {
 }
 
 kpk_status load_here(const LoadRequest &request, Loaded *out) {
-  if (const kpk_status status = g_api.has_library ? load_library(request, out) : load_module(request, out))
-    return status;
+  if (const kpk_status status = load_module(request, out)) return status;
   const kpk_status status = finish(request, out->function);
-  if (status != KPK_OK) drop(request, *out);
+  if (status != KPK_OK) g_api.module_unload(out->module);
   return status;
 }
 
@@ -201,25 +151,21 @@ kpk_status accepts(const LoadRequest &request) {
     return fail(KPK_ERROR_NO_IMAGE, "%s: needs a driver of CUDA %d.%d at least, this one is of %d.%d", symbol,
                 least / 1000, least % 1000 / 10, g_version / 1000, g_version % 1000 / 10);
   }
-  if (request.plan->special && g_api.launch_kernel_ex == nullptr) {
+  if (has_attributes(*request.image, *request.device) && g_api.launch_kernel_ex == nullptr) {
     return fail(KPK_ERROR_NO_IMAGE, "%s: needs launch attributes, which drivers have from CUDA 11.8 on",
                 symbol);
   }
   return KPK_OK;
 }
 
-kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t context, bool last) {
-  CUresult code = kSuccess;
-  if (g_api.has_library) {
-    if (last) code = g_api.library_unload(loaded.module);
-    return code == kSuccess || is_gone(code) ? KPK_OK : failed(kernel, "cuLibraryUnload", code);
-  }
+kpk_status unload(const Device &device, const Loaded &loaded, const char *kernel, uint64_t context) {
   void *before = nullptr;
-  g_api.ctx_get_current(&before);
-  if (g_api.ctx_set_current(reinterpret_cast<void *>(context)) != kSuccess)
-    return KPK_OK;  // gone, module and all
-  code = g_api.module_unload(loaded.module);
-  g_api.ctx_set_current(before);
+  bool changed = false;
+  // A context that is gone took its modules along. One of the program's own that is not current may be gone, so
+  // its modules stay until it is.
+  if (enter_context(device, context, kernel, &before, &changed) != KPK_OK) return KPK_OK;
+  const CUresult code = g_api.module_unload(loaded.module);
+  if (changed) leave(before);
   return code == kSuccess ? KPK_OK : failed(kernel, "cuModuleUnload", code);
 }
 

@@ -21,7 +21,7 @@ struct Place {
 // What the driver made of an image, in one context of one device.
 struct Loaded {
   void *function;  // CUfunction, hipFunction_t
-  void *module;    // what to unload: CUlibrary, CUmodule, hipModule_t
+  void *module;    // what to unload: CUmodule, hipModule_t
   void *copy;      // a private mapping of the image, if one was needed
   size_t copy_bytes;
 };
@@ -31,8 +31,7 @@ struct LoadRequest {
   const Device *device;
   const kpk_abi_image *image;
   const Plan *plan;
-  uint64_t context;     // of the device, and where it goes
-  const Loaded *other;  // the same image in another context of the device, or null
+  uint64_t context;  // of the device, and where it goes
 };
 
 struct LaunchRequest {
@@ -66,8 +65,7 @@ struct Driver {
   // Into the request's context, which becomes the current one meanwhile. Proves that the image is what the archive
   // says. KPK_ERROR_NO_IMAGE, KPK_ERROR_LIMIT: another image of the variant may be taken.
   kpk_status (*load)(const LoadRequest &request, Loaded *out);
-  // `last`: nothing else uses the module.
-  kpk_status (*unload)(const Loaded &loaded, const char *kernel, uint64_t context, bool last);
+  kpk_status (*unload)(const Device &device, const Loaded &loaded, const char *kernel, uint64_t context);
   kpk_status (*launch)(const LaunchRequest &request);
   // Memory in the stream's order: there for what is launched on it until it is given back on it.
   kpk_status (*allocate)(const Device &device, void *stream, size_t bytes, const char *symbol,

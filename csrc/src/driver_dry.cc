@@ -65,7 +65,7 @@ kpk_status load(const LoadRequest &request, Loaded *) {
   if (const kpk_status status = word_of_image(*request.image, kind, &note, &word)) return status;
   return prove(*request.image, *request.device, word);
 }
-kpk_status unload(const Loaded &, const char *, uint64_t, bool) { return KPK_OK; }
+kpk_status unload(const Device &, const Loaded &, const char *, uint64_t) { return KPK_OK; }
 
 kpk_status allocate(const Device &, void *, size_t, const char *, uint64_t *) { return KPK_OK; }
 kpk_status give_back(void *, uint64_t, const char *) { return KPK_OK; }

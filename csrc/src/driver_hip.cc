@@ -205,7 +205,7 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
   return status;
 }
 
-kpk_status unload(const Loaded &loaded, const char *kernel, uint64_t, bool) {
+kpk_status unload(const Device &, const Loaded &loaded, const char *kernel, uint64_t) {
   const Lock lock(g_load);
   // A module that stays loaded keeps its image.
   if (const hipError code = g_api.module_unload(loaded.module))

@@ -42,7 +42,7 @@ kpk_status check_image(const Answer &answer, uint32_t image, Plan *out) {
   if (const kpk_status status = prepare(view, answer.candidate->variant, image, device, nullptr, out))
     return status;
   if (device.driver->accepts == nullptr) return KPK_OK;
-  return device.driver->accepts({&view, &device, out->image, out, 0, nullptr});
+  return device.driver->accepts({&view, &device, out->image, out, 0});
 }
 
 // The image that would be loaded: the nearest one that is not refused.

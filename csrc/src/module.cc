@@ -114,9 +114,7 @@ kpk_status fill_function(const DeviceState &device, const Candidate &candidate, 
           prepare(view, candidate.variant, made->image, *device.device, stores, &made->plan)) {
     return status;
   }
-  const bool loaded = others != nullptr && others->image == made->image;
-  const LoadRequest request{&view,       device.device, made->plan.image,
-                            &made->plan, made->context, loaded ? &others->loaded : nullptr};
+  const LoadRequest request{&view, device.device, made->plan.image, &made->plan, made->context};
   const kpk_status status = load_image(request, &made->loaded);
   made->plan.function = made->loaded.function;
   made->next = others;
@@ -196,9 +194,8 @@ kpk_status free_functions(const KernelView &view, const Device &device, const Fu
   kpk_status status = KPK_OK;
   while (first != nullptr) {
     const Function *next = first->next;
-    const bool last = next == nullptr || next->loaded.module != first->loaded.module;
     Span span = begin_span(*first->plan.image);
-    const kpk_status one = device.driver->unload(first->loaded, view.name(), first->context, last);
+    const kpk_status one = device.driver->unload(device, first->loaded, view.name(), first->context);
     end_span(&span);
     tell_unload({one, &view, first->plan.variant, first->plan.image, &device}, span);
     if (status == KPK_OK) status = one;

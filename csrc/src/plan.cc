@@ -102,12 +102,6 @@ uint32_t cluster_size(const kpk_abi_image &image) {
   return image.cluster[0] * image.cluster[1] * image.cluster[2];
 }
 
-// HIP has no dependent launches: there, as in Triton, the flag is a wish.
-bool has_attributes(const kpk_abi_image &image, const Device &device) {
-  const uint32_t flags = KPK_IMAGE_COOPERATIVE | (device.vendor == KPK_VENDOR_CUDA ? KPK_IMAGE_PDL : 0);
-  return cluster_size(image) > 1 || (image.flags & flags) != 0;
-}
-
 bool has_scratch(const kpk_abi_image &image) {
   return image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0;
 }
@@ -158,6 +152,11 @@ kpk_status check_needs(const kpk_abi_image &image, const Device &device) {
 }
 
 }  // namespace
+
+bool has_attributes(const kpk_abi_image &image, const Device &device) {
+  const uint32_t flags = KPK_IMAGE_COOPERATIVE | (device.vendor == KPK_VENDOR_CUDA ? KPK_IMAGE_PDL : 0);
+  return cluster_size(image) > 1 || (image.flags & flags) != 0;
+}
 
 size_t store_bytes(const kpk_abi_image &image) { return (image.layout.count + size_t{1}) * sizeof(Store); }
 

@@ -53,6 +53,9 @@ struct alignas(64) Plan {
   Axis axes[3];
 };
 
+// Whether its launch takes attributes. HIP has no dependent launches: there, as in Triton, that flag is a wish.
+bool has_attributes(const kpk_abi_image &image, const Device &device);
+
 // How many bytes of stores a plan for this image needs.
 size_t store_bytes(const kpk_abi_image &image);
 // Reads variant and image into `out`, whose stores go to `stores` (null: nowhere). KPK_ERROR_UNSUPPORTED for what

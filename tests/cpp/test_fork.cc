@@ -45,7 +45,7 @@ TEST(after_first_use_a_child_is_told_and_the_parent_goes_on) {
            std::strstr(status.message(), "was this process forked from one that had used CUDA?") != nullptr;
   }));
   CHECK(copy());
-  EXPECT_EQ(cuda.calls("cuLibraryLoadData"), uint64_t{1});
+  EXPECT_EQ(cuda.calls("cuModuleLoadData"), uint64_t{1});
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ TEST(a_first_launch_is_a_load_and_a_launch) {
 TEST(the_times_are_those_of_the_drivers_work) {
   start();
   watch();
-  cuda.delay_us("cuLibraryLoadData", 2000);
+  cuda.delay_us("cuModuleLoadData", 2000);
   cuda.delay_us("cuLaunchKernelEx", 1000);
   EXPECT_EQ(launch_scale(), 0);
   CHECK(g_events[0].end_ns - g_events[0].begin_ns >= 2000000);
@@ -128,7 +128,7 @@ TEST(the_stream_is_told_of_launches_through_any_handle) {
 TEST(what_the_driver_refuses_is_told_with_its_status) {
   start();
   watch();
-  cuda.fail("cuLibraryLoadData", kOutOfMemory, 0, 1);
+  cuda.fail("cuModuleLoadData", kOutOfMemory, 0, 1);
   EXPECT_EQ(launch_scale(), int{KPK_ERROR_DRIVER});
   EXPECT_EQ(g_events.size(), size_t{1});
   EXPECT_EQ(g_events[0].kind, uint32_t{KPK_EVENT_LOAD});
@@ -237,7 +237,7 @@ TEST(each_load_and_each_launch_is_a_range_named_after_the_image) {
 
 TEST(ranges_end_where_the_driver_refuses) {
   start();
-  cuda.fail("cuLibraryLoadData", kOutOfMemory, 0, 1);
+  cuda.fail("cuModuleLoadData", kOutOfMemory, 0, 1);
   EXPECT_EQ(launch_scale(), int{KPK_ERROR_DRIVER});
   EXPECT_EQ(ranges(), range(kImage));
 }

@@ -35,7 +35,7 @@ int call(void *plugin, const char *name) { return reinterpret_cast<int (*)()>(dl
 void finish() {
   for (uint64_t i = 0; i < cuda.violations(); ++i) std::printf("  violation: %s\n", cuda.violation(i));
   EXPECT_EQ(cuda.violations(), uint64_t{0});
-  EXPECT_EQ(cuda.live("library"), uint64_t{0});
+  EXPECT_EQ(cuda.live("module"), uint64_t{0});
   cuda.reset();
 }
 
@@ -53,7 +53,7 @@ TEST(a_plugin_whose_images_are_loaded_stays) {
   CHECK(is_mapped());
   plugin = open_plugin();
   EXPECT_EQ(call(plugin, "plugin_copy"), 0);  // which checks that the image is as it was
-  EXPECT_EQ(cuda.calls("cuLibraryLoadData"), uint64_t{1});
+  EXPECT_EQ(cuda.calls("cuModuleLoadData"), uint64_t{1});
   EXPECT_EQ(call(plugin, "plugin_unload"), 0);
   dlclose(plugin);
   CHECK(!is_mapped());
@@ -77,7 +77,7 @@ TEST(a_plugin_stays_for_each_kernel) {
 TEST(what_the_driver_refuses_to_unload_stays) {
   void *plugin = open_plugin();
   EXPECT_EQ(call(plugin, "plugin_copy"), 0);
-  cuda.fail("cuLibraryUnload", 2, 0, 1);
+  cuda.fail("cuModuleUnload", 2, 0, 1);
   CHECK(call(plugin, "plugin_unload") != 0);
   dlclose(plugin);
   CHECK(is_mapped());
@@ -89,14 +89,14 @@ TEST(a_constructor_may_launch_what_another_thread_loads) {
   void *plugin = open_plugin();
   EXPECT_EQ(call(plugin, "plugin_unload"), 0);
   cuda.reset();
-  cuda.delay_us("cuLibraryLoadData", 100000);
+  cuda.delay_us("cuModuleLoadData", 100000);
   std::thread loading([plugin] { call(plugin, "plugin_copy"); });
-  while (cuda.calls("cuLibraryLoadData") == 0) std::this_thread::yield();
+  while (cuda.calls("cuModuleLoadData") == 0) std::this_thread::yield();
   void *late = dlopen(late_path, RTLD_NOW);
   CHECK(late != nullptr);
   loading.join();
   EXPECT_EQ(cuda.launches(), uint64_t{2});
-  EXPECT_EQ(cuda.calls("cuLibraryLoadData"), uint64_t{1});
+  EXPECT_EQ(cuda.calls("cuModuleLoadData"), uint64_t{1});
   dlclose(late);
 }
 

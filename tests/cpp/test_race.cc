@@ -43,7 +43,7 @@ kpack::Status call(kpack::Stream stream) {
 TEST(cuda_loads_each_image_once) {
   fake::Fake cuda = fake::open("libcuda.so.1", "cuda");
   cuda.configure("sm_90,sm_80;driver=12080");
-  cuda.delay_us("cuLibraryLoadData", 2000);
+  cuda.delay_us("cuModuleLoadData", 2000);
   cuda.entry<int(unsigned)>("cuInit")(0);
   const int failed = race([&](int device) {
     void *context = nullptr;
@@ -53,7 +53,7 @@ TEST(cuda_loads_each_image_once) {
   });
   EXPECT_EQ(failed, 0);
   EXPECT_EQ(cuda.launches(), uint64_t{kThreads});
-  EXPECT_EQ(cuda.calls("cuLibraryLoadData"), uint64_t{kDevices});
+  EXPECT_EQ(cuda.calls("cuModuleLoadData"), uint64_t{kDevices});
   EXPECT_EQ(cuda.violations(), uint64_t{0});
 }
 

@@ -186,8 +186,9 @@ void State::kill_context(Context *context) {
   }
   for (Function &function : functions_) {
     if (function.context != context) continue;
-    // Seen on an H200 (driver 580): what is of a library outlives its context, and is refused as a handle.
-    if (function.library == nullptr) {
+    // Seen on an H200 (driver 580): the function of a context that is gone is refused as a handle. Nothing is known
+    // of older drivers.
+    if (machines_.back().driver_version < 12000) {
       kill(function);
     } else if (function.life.load(std::memory_order_relaxed) == Life::kAlive) {
       function.life.store(Life::kStranded, std::memory_order_release);
