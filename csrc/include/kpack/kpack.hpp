@@ -21,6 +21,9 @@
 #include <string>
 #include <type_traits>
 
+// Of what a launch is made of: compilers give up on calls of many arguments, where it counts most.
+#define KPACK_INLINE __attribute__((always_inline))
+
 // The vendors' own stream types, as their headers declare them.
 struct CUstream_st;
 struct ihipStream_t;
@@ -363,7 +366,7 @@ struct PackedCall {
 
  private:
   template <class T>
-  void put(const T &value, unsigned *end, unsigned bit) {
+  KPACK_INLINE void put(const T &value, unsigned *end, unsigned bit) {
     constexpr unsigned size = packed_bytes<T>();
     const unsigned at = next(*end, size);
     *end = at + size;
@@ -469,7 +472,7 @@ class Bound {
   Status status() const { return status_; }
   const kpk_bound &native() const { return bound_; }
   template <class... A>
-  Status operator()(Stream stream, const A &...arguments) const {
+  KPACK_INLINE Status operator()(Stream stream, const A &...arguments) const {
     if constexpr (detail::is_packable<A...>()) {
       detail::PackedCall<A...> packed(arguments...);
       const kpk_status status = kpk_launch_bound_packed(&bound_, stream.native(), &packed.call);
@@ -513,7 +516,7 @@ class Kernel {
   // Arguments in call order: run-time arguments as in the Triton source, selected constexprs, launch-only
   // parameters. See kpk_launch.
   template <class... A>
-  Status operator()(Stream stream, const A &...arguments) const {
+  KPACK_INLINE Status operator()(Stream stream, const A &...arguments) const {
     if constexpr (detail::is_packable<A...>()) {
       detail::PackedCall<A...> packed(arguments...);
       const kpk_status status = kpk_launch_packed(kernel_, stream.native(), &packed.call);
@@ -688,7 +691,7 @@ inline const kpk_kernel *find(const char *pack, const char *kernel) {
       return get().supports(device, arguments...);                                                  \
     }                                                                                               \
     template <class... A>                                                                           \
-    ::kpack::Status operator()(::kpack::Stream stream, const A &...arguments) const {               \
+    KPACK_INLINE ::kpack::Status operator()(::kpack::Stream stream, const A &...arguments) const {  \
       return get()(stream, arguments...);                                                           \
     }                                                                                               \
   };                                                                                                \
