@@ -56,7 +56,7 @@ kpk_status check_pinned(const DeviceState &device, const Function &function, con
   if (signature == 0) signature = kpk_signature(args, count);
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
   const Choices &choices = *device.overloads[index];
-  *out = {&function, choices.overload, {some(args), count, 0, 0, 0}};
+  *out = {&function, choices.overload, {some(args, count), count, 0, 0, 0}};
   if (index != variant.overload) return refuse_pinned(function, view.overloads[index], out->call);
   if (const kpk_status status = check_arguments(view, *choices.overload, choices.checks, true, &out->call))
     return status;
@@ -71,7 +71,11 @@ kpk_status refuse_vendor(const DeviceState &device) {
               device.kernel->view.name(), device.device->arch);
 }
 
+// The driver refused the handle's function. Without a context, or with one that is gone, its words say it best.
 kpk_status refuse_elsewhere(const DeviceState &device) {
+  constexpr int kInvalidContext = 201, kContextDestroyed = 709;
+  const int code = kpk_driver_code();
+  if (code == kInvalidContext || code == kContextDestroyed) return KPK_ERROR_DRIVER;
   return fail(
       KPK_ERROR_STREAM,
       "%s: expected a stream of the context of %s (device %d) to which it is bound, got one of another",
@@ -80,7 +84,7 @@ kpk_status refuse_elsewhere(const DeviceState &device) {
 
 // A call unlike the one before.
 [[gnu::noinline]] kpk_status launch_anew(const kpk_bound &bound, void *stream, const kpk_arg *args,
-                                         uint32_t count, uint64_t signature) {
+                                         uint32_t count, uint64_t signature, const Function **launched) {
   DeviceState &device = state_of(bound);
   Chosen chosen;
   const auto *function = static_cast<const Function *>(bound.function);
@@ -90,7 +94,36 @@ kpk_status refuse_elsewhere(const DeviceState &device) {
     return or_fall_back(status, device, stream, args, count);
   }
   device.last.store(chosen.function, std::memory_order_release);
+  *launched = chosen.function;
   return launch_chosen(chosen, stream);
+}
+
+bool is_of(const kpk_stream &stream, const DeviceState &device) {
+  return stream.vendor == KPK_VENDOR_ANY || stream.vendor == device.device->vendor;
+}
+
+kpk_status launch_bound(const char *call, const kpk_bound *bound, const kpk_stream &stream,
+                        const kpk_arg *args, uint32_t count, uint64_t signature, const Function **launched) {
+  if (const kpk_status status = check_bound(call, bound, args, count)) return status;
+  DeviceState &device = state_of(*bound);
+  // Dry runs are for all; a handle that was bound in one stays there.
+  if (is_dry() && !is_dry_device(*device.device))
+    return kpk_launch(bound->kernel, stream, args, count, signature);
+  if (!is_of(stream, device) && !is_dry_device(*device.device)) return refuse_vendor(device);
+  if (signature == 0) signature = kpk_signature(args, count);
+  args = some(args, count);
+  const auto *last = static_cast<const Function *>(bound->function);
+  if (last == nullptr) last = device.last.load(std::memory_order_acquire);
+  kpk_status status;
+  if (last != nullptr && last->context == bound->context && is_plain()) {
+    prefetch(*last);
+    if (relaunch(*last, stream.handle, args, count, signature, &status)) {
+      *launched = last;
+      return status != kElsewhere ? status : refuse_elsewhere(device);
+    }
+  }
+  status = launch_anew(*bound, stream.handle, args, count, signature, launched);
+  return status != kElsewhere ? status : refuse_elsewhere(device);
 }
 
 void describe(const Function &function, kpk_function *out) {
@@ -189,23 +222,8 @@ kpk_status kpk_bind_call(const kpk_kernel *kernel, kpk_device device, const kpk_
 
 kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
-  if (const kpk_status status = kpk::check_bound("kpk_launch_bound", bound, args, count)) return status;
-  kpk::DeviceState &device = kpk::state_of(*bound);
-  const auto *last = static_cast<const kpk::Function *>(bound->function);
-  if (last == nullptr) last = device.last.load(std::memory_order_acquire);
-  args = kpk::some(args);
-  kpk_status status = kpk::kElsewhere;
-  if (last != nullptr && last->context == bound->context && kpk::is_plain()) {
-    kpk::prefetch(*last);
-    if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor)
-      return kpk::refuse_vendor(device);
-    if (kpk::relaunch(*last, stream.handle, args, count, signature, &status))
-      return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(device);
-  }
-  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor && !kpk::is_dry())
-    return kpk::refuse_vendor(device);
-  status = kpk::launch_anew(*bound, stream.handle, args, count, signature);
-  return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(device);
+  const kpk::Function *launched = nullptr;
+  return kpk::launch_bound("kpk_launch_bound", bound, stream, args, count, signature, &launched);
 }
 
 kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, const kpk_packed *call) {
@@ -230,12 +248,10 @@ kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, co
 
 kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
                                  uint32_t count, uint64_t signature, uint64_t types) {
-  const kpk_status status = kpk_launch_bound(bound, stream, args, count, signature);
-  if (status != KPK_OK || types == 0) return status;
-  kpk::DeviceState &device = kpk::state_of(*bound);
-  const kpk::Function *last = device.last.load(std::memory_order_acquire);
-  if (last != nullptr)
-    device.packed.store(kpk::find_packed(*last, args, count, types), std::memory_order_release);
+  const kpk::Function *launched = nullptr;
+  const kpk_status status =
+      kpk::launch_bound("kpk_launch_bound_args", bound, stream, args, count, signature, &launched);
+  if (status == KPK_OK) kpk::learn(kpk::state_of(*bound).packed, launched, args, count, types);
   return status;
 }
 

@@ -128,7 +128,9 @@ void add_other_image(const Answer &answer, uint32_t index, Text *out) {
   if (distance(target, device) < 0) return add_reach(target, device, out);
   Plan plan;
   if (check_image(answer, index, &plan) == KPK_OK) {
-    return out->add("%s is nearer", text(view.target(*image_of(answer)).name));
+    const kpk_abi_image *chosen = image_of(answer);
+    return chosen == nullptr ? out->add("would fit")
+                             : out->add("%s is nearer", text(view.target(*chosen).name));
   }
   const char *why = kpk_message();
   const size_t length = std::strlen(symbol);

@@ -63,16 +63,45 @@ kpk_status launch_filled(const LaunchRequest &request) {
   return request.plan->special ? launch_special(request) : request.device->driver->launch(request);
 }
 
-// Everything about one launch that is the same all the way down.
+// Everything about one launch that is the same all the way down, and what came of it.
 struct Request {
   const kpk_kernel &kernel;
   const kpk_stream &stream;
   const kpk_arg *args;
   uint32_t count;
   uint64_t signature;
+  const Function *launched;
 };
 
-kpk_status launch_at(KernelState &state, const Place &place, const Request &request) {
+// Checks the arguments, finds overload and variant: all of choosing but the function.
+kpk_status select_candidate(DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
+                            Candidate **candidate, Chosen *out) {
+  const KernelView &view = device.kernel->view;
+  const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
+  Choices *choices = device.overloads[index];
+  if (choices->signature != signature || choices->param_count != count ||
+      (choices->has_selected && !selects(view, *choices->overload, args))) {
+    if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
+      return status;
+  }
+  out->overload = choices->overload;
+  out->call = {some(args, count), count, 0, 0, 0};
+  if (const kpk_status status =
+          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call)) {
+    return status;
+  }
+  *candidate = select(view, *choices, out->call);
+  return *candidate != nullptr ? KPK_OK : refuse_variant(device, *choices, out->call);
+}
+
+kpk_status launch_and_remember(KernelState &state, const Chosen &chosen, Request &request) {
+  slot_of(request.kernel).last.store(chosen.function, std::memory_order_release);
+  recent_at(state, chosen.function->memo.place).store(chosen.function, std::memory_order_release);
+  request.launched = chosen.function;
+  return launch_chosen(chosen, request.stream.handle);
+}
+
+kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
   DeviceState *device = nullptr;
   if (const kpk_status status = device_state(state, *place.device, &device)) return status;
   Chosen chosen;
@@ -80,14 +109,11 @@ kpk_status launch_at(KernelState &state, const Place &place, const Request &requ
           choose(*device, place.context, request.args, request.count, request.signature, &chosen)) {
     return or_fall_back(status, *device, request.stream.handle, request.args, request.count);
   }
-  const Memo &memo = chosen.function->memo;
-  slot_of(request.kernel).last.store(chosen.function, std::memory_order_release);
-  recent_at(state, memo.place).store(chosen.function, std::memory_order_release);
-  return launch_chosen(chosen, request.stream.handle);
+  return launch_and_remember(state, chosen, request);
 }
 
 // Asks where the stream is, and launches there.
-[[gnu::noinline]] kpk_status launch_where_stream_is(const Request &request) {
+[[gnu::noinline]] kpk_status launch_where_stream_is(Request &request) {
   KernelState *state = nullptr;
   if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
   const char *name = state->view.name();
@@ -106,18 +132,35 @@ kpk_status launch_at(KernelState &state, const Place &place, const Request &requ
   return status == kElsewhere ? KPK_ERROR_DRIVER : status;
 }
 
-// The driver refused a place: so the kernel is used in several, and from now on it is asked for.
-[[gnu::cold]] kpk_status launch_elsewhere(const Request &request) {
-  slot_of(request.kernel).moves.store(true, std::memory_order_relaxed);
-  return launch_where_stream_is(request);
+// The driver refused `from` for this stream. If it is launched in another place now, the kernel is used in several,
+// and from now on is asked for.
+[[gnu::cold]] kpk_status launch_elsewhere(const Function &from, Request &request) {
+  message();  // of the refusal
+  request.launched = nullptr;
+  const kpk_status status = launch_where_stream_is(request);
+  if (request.launched != nullptr && request.launched->memo.place != from.memo.place)
+    slot_of(request.kernel).moves.store(true, std::memory_order_relaxed);
+  return status;
 }
 
-// A call unlike the one before, in its place.
-[[gnu::noinline]] kpk_status launch_anew(const Function &last, const Request &request) {
+// A call unlike the one before. If what it comes to is loaded where that one was, it is tried there; what is to be
+// loaded, and what is to be refused, depends on where the stream is.
+[[gnu::noinline]] kpk_status launch_anew(const Function &last, Request &request) {
   KernelState *state = nullptr;
+  DeviceState *device = nullptr;
   if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
-  const kpk_status status = launch_at(*state, {last.device, last.context}, request);
-  return status == kElsewhere ? launch_elsewhere(request) : status;
+  if (const kpk_status status = device_state(*state, *last.device, &device)) return status;
+  Chosen chosen;
+  Candidate *candidate = nullptr;
+  if (select_candidate(*device, request.args, request.count, request.signature, &candidate, &chosen) !=
+      KPK_OK) {
+    message();
+    return launch_where_stream_is(request);
+  }
+  chosen.function = find_function(candidate->functions.load(std::memory_order_acquire), last.context);
+  if (chosen.function == nullptr) return launch_where_stream_is(request);
+  const kpk_status status = launch_and_remember(*state, chosen, request);
+  return status == kElsewhere ? launch_elsewhere(*chosen.function, request) : status;
 }
 
 // Of a kernel that is used in several places: what was launched last in this one, or null.
@@ -128,7 +171,7 @@ kpk_status launch_at(KernelState &state, const Place &place, const Request &requ
   return last != nullptr && last->memo.place == place && last->memo.driver == &driver ? last : nullptr;
 }
 
-kpk_status launch(const Request &request) {
+kpk_status launch(Request &request) {
   const StateSlot &slot = slot_of(request.kernel);
   const Function *last = slot.last.load(std::memory_order_acquire);
   if (last == nullptr || !is_plain()) return launch_where_stream_is(request);
@@ -142,29 +185,28 @@ kpk_status launch(const Request &request) {
   kpk_status status;
   if (!relaunch(*last, request.stream.handle, request.args, request.count, request.signature, &status))
     return launch_anew(*last, request);
-  return status == kElsewhere ? launch_elsewhere(request) : status;
+  request.launched = last;
+  return status == kElsewhere ? launch_elsewhere(*last, request) : status;
+}
+
+kpk_status launch(const char *call, const kpk_kernel *kernel, const kpk_stream &stream, const kpk_arg *args,
+                  uint32_t count, uint64_t signature, const Function **launched) {
+  if (kernel == nullptr) return refuse_null(call, "a kernel");
+  if (args == nullptr && count != 0) return refuse_null(call, "arguments");
+  if (signature == 0) signature = kpk_signature(args, count);
+  Request request{*kernel, stream, some(args, count), count, signature, nullptr};
+  const kpk_status status = launch(request);
+  *launched = request.launched;
+  return status;
 }
 
 }  // namespace
 
 kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, uint32_t count,
                   uint64_t signature, Chosen *out) {
-  const KernelView &view = device.kernel->view;
-  const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
-  Choices *choices = device.overloads[index];
-  if (choices->signature != signature || choices->param_count != count ||
-      (choices->has_selected && !selects(view, *choices->overload, args))) {
-    if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
-      return status;
-  }
-  out->overload = choices->overload;
-  out->call = {some(args), count, 0, 0, 0};
-  if (const kpk_status status =
-          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call)) {
+  Candidate *candidate = nullptr;
+  if (const kpk_status status = select_candidate(device, args, count, signature, &candidate, out))
     return status;
-  }
-  Candidate *candidate = select(view, *choices, out->call);
-  if (candidate == nullptr) return refuse_variant(device, *choices, out->call);
   return function_of(device, *candidate, context, &out->function);
 }
 
@@ -190,9 +232,18 @@ kpk_status refuse_null(const char *call, const char *what) {
   return fail(KPK_ERROR_ARGUMENT, "%s: expected %s, got null", call, what);
 }
 
-const kpk_arg *some(const kpk_arg *args) {
+const kpk_arg *some(const kpk_arg *args, uint32_t count) {
   static const kpk_arg none = {};
-  return args == nullptr ? &none : args;
+  return count == 0 ? &none : args;
+}
+
+void learn(std::atomic<const Packed *> &packed, const Function *function, const kpk_arg *args, uint32_t count,
+           uint64_t types) {
+  if (function == nullptr || types == 0) return;
+  // What cannot be packed leaves the place to other calls of the kernel; and all threads read it.
+  const Packed *found = find_packed(*function, args, count, types);
+  if (found != nullptr && packed.load(std::memory_order_relaxed) != found)
+    packed.store(found, std::memory_order_release);
 }
 
 }  // namespace kpk
@@ -201,40 +252,33 @@ extern "C" {
 
 kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                       uint64_t signature) {
-  if (kernel == nullptr) return kpk::refuse_null("kpk_launch", "a kernel");
-  if (args == nullptr) {
-    if (count != 0) return kpk::refuse_null("kpk_launch", "arguments");
-    args = kpk::some(args);
-  }
-  return kpk::launch({*kernel, stream, args, count, signature});
+  const kpk::Function *launched = nullptr;
+  return kpk::launch("kpk_launch", kernel, stream, args, count, signature, &launched);
 }
 
 kpk_status kpk_launch_packed(const kpk_kernel *kernel, kpk_stream stream, const kpk_packed *call) {
   if (kernel == nullptr || call == nullptr)
     return kpk::refuse_null("kpk_launch_packed", "a kernel and a call");
-  kpk::StateSlot &slot = kpk::slot_of(*kernel);
+  const kpk::StateSlot &slot = kpk::slot_of(*kernel);
   const kpk::Packed *packed = slot.packed.load(std::memory_order_acquire);
   if (packed == nullptr || !kpk::is_plain() || !kpk::is_driver_of(stream, packed->driver)) return KPK_UNPACK;
-  kpk_status status = kpk::kElsewhere;
   if (slot.moves.load(std::memory_order_relaxed)) return KPK_UNPACK;
   if (packed->asks && packed->driver->here(stream.handle) != packed->place) {
-    slot.moves.store(true, std::memory_order_relaxed);
+    kpk::slot_of(*kernel).moves.store(true, std::memory_order_relaxed);
     return KPK_UNPACK;
   }
+  kpk_status status;
   if (!kpk::launch_packed(*packed, stream.handle, *call, &status)) return KPK_UNPACK;
-  if (status != kpk::kElsewhere) return status;
-  slot.moves.store(true, std::memory_order_relaxed);
-  return KPK_UNPACK;
+  return status != kpk::kElsewhere ? status : KPK_UNPACK;
 }
 
 kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                            uint64_t signature, uint64_t types) {
-  const kpk_status status = kpk_launch(kernel, stream, args, count, signature);
-  if (status != KPK_OK || types == 0) return status;
+  const kpk::Function *launched = nullptr;
+  const kpk_status status = kpk::launch("kpk_launch_args", kernel, stream, args, count, signature, &launched);
+  if (status != KPK_OK) return status;
   kpk::StateSlot &slot = kpk::slot_of(*kernel);
-  const kpk::Function *last = slot.last.load(std::memory_order_acquire);
-  if (last != nullptr)
-    slot.packed.store(kpk::find_packed(*last, args, count, types), std::memory_order_release);
+  if (!slot.moves.load(std::memory_order_relaxed)) kpk::learn(slot.packed, launched, args, count, types);
   return status;
 }
 

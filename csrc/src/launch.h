@@ -26,8 +26,11 @@ kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, ui
 kpk_status launch_chosen(const Chosen &chosen, void *stream);
 
 kpk_status refuse_null(const char *call, const char *what);
-// Null where there are no arguments becomes an array of none.
-const kpk_arg *some(const kpk_arg *args);
+// Where there are no arguments, an array with one that says nothing: an empty slice may have any address.
+const kpk_arg *some(const kpk_arg *args, uint32_t count);
+// Notes how such a call goes as one block, which `function` was launched for (null: nothing was).
+void learn(std::atomic<const Packed *> &packed, const Function *function, const kpk_arg *args, uint32_t count,
+           uint64_t types);
 
 // Asks for what relaunch() will read. Between two launches the driver has had the caches; this way the lines come
 // all at once, while the driver is asked where the launch goes.
@@ -44,7 +47,7 @@ inline void prefetch(const Function &function) {
 inline bool relaunch(const Function &function, void *stream, const kpk_arg *args, uint32_t count,
                      uint64_t signature, kpk_status *status) {
   const Memo &memo = function.memo;
-  if (memo.signature != signature || memo.count != count) return false;
+  if (memo.signature != signature || memo.count != count || memo.steps == nullptr) return false;
   alignas(16) unsigned char block[kMemoBlockBytes];
   LaunchRequest request;
   if (!recall(memo, args, block)) return false;

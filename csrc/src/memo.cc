@@ -124,8 +124,7 @@ bool fill_memo(const KernelView &view, const Choices &choices, const Candidate &
       !set_stores(view, choices, plan, steps, floats, out)) {
     return false;
   }
-  out->simple =
-      (out->rivals | out->floats | out->selected) == 0 && (out->needs.equal_1 | out->needs.null) == 0;
+  out->simple = (out->rivals | out->selected) == 0 && (out->needs.equal_1 | out->needs.null) == 0;
   out->signature = choices.signature;
   out->bounded = static_cast<uint8_t>(choices.param);
   out->count = static_cast<uint8_t>(count);
@@ -143,7 +142,6 @@ void make_memo(const KernelView &view, const Choices &choices, const Candidate &
   *out = Memo{};
   if (!fill_memo(view, choices, candidate, plan, static_cast<unsigned char *>(arrays), out)) {
     *out = Memo{};
-    out->count = kNoMemo;
   }
   out->driver = device.driver;
   out->place = device.driver->place(device, context);

@@ -53,7 +53,6 @@ struct SelectedBits {
 constexpr uint32_t kMemoBlockBytes = 1024;  // of a parameter block that a memo fills
 constexpr uint32_t kMemoSlackBytes = 16;    // behind it: steps write eight bytes each
 constexpr uint32_t kMemoRivals = 2;
-constexpr uint8_t kNoMemo = 255;  // Memo::count: this function is always chosen anew
 
 struct alignas(64) Memo {
   uint64_t place;  // what Driver::here() says where the function may be launched; never 0
@@ -67,7 +66,7 @@ struct alignas(64) Memo {
   uint16_t hidden;   // offset of two null pointers, or of slack
   int64_t least;     // bounds within which no variant in front of this one has its guard hold
   int64_t most;
-  const Step *steps;
+  const Step *steps;  // null: this function is always chosen anew
   const Driver *driver;
   bool asks;  // this driver does not refuse what is not of the stream's place: it is asked before each launch
   // Up to here every call reads.
@@ -100,6 +99,7 @@ inline bool recall(const Memo &memo, const kpk_arg *args, unsigned char *block) 
     if (kChecked) {
       unsure |= uint64_t{bits - step.least > step.span};
       unsure |= uint64_t{args[i].flags} & step.no_flags;
+      unsure |= (bits >> 63) & uint64_t{args[i].type == KPK_U64};  // not to be taken for a negative number
     }
     std::memcpy(block + step.offset, &bits, sizeof bits);
   }

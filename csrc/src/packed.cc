@@ -55,11 +55,30 @@ bool set_arguments(const Function &function, const kpk_arg *args, const uint32_t
   return taken == run_time;
 }
 
-// An integer that a field can say: signed ones, and those whose width it fills.
+// An integer that a field can say. A u64 above INT64_MAX looks negative in it.
 bool set_field(const kpk_arg *args, const uint32_t *offsets, uint32_t argument, Field *out) {
   const uint8_t type = args[argument].type;
-  if (!is_integer(type) || (type >= KPK_U8 && type <= KPK_U64)) return false;
-  *out = {static_cast<uint16_t>(offsets[argument]), static_cast<uint8_t>(64 - 8 * size_of(type))};
+  if (!is_integer(type)) return false;
+  *out = {static_cast<uint16_t>(offsets[argument]), static_cast<uint8_t>(64 - 8 * size_of(type)),
+          type >= KPK_I8 && type <= KPK_I64};
+  return true;
+}
+
+// Launch-only parameters: is every value that may be given accepted, or looked at as the grid is?
+bool check_launch_only(const KernelView &view, const kpk_abi_overload &overload, const Plan &plan,
+                       const kpk_arg *args, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    if (view.params[i].kind != KPK_PARAM_LAUNCH) continue;
+    if (!is_integer(args[i].type)) return false;
+    const Range given = integer_range(args[i].type), range = range_of(view, overload, i);
+    if (given.least < range.least || given.most > range.most) return false;
+    bool in_grid = args[i].type != KPK_U64;
+    for (uint32_t axis = 0; axis < plan.axis_count; ++axis) {
+      const Axis &rule = plan.axes[axis];
+      in_grid = in_grid || (rule.kind != Axis::kProgram && rule.argument == i);
+    }
+    if (!in_grid) return false;
+  }
   return true;
 }
 
@@ -69,7 +88,6 @@ bool set_grid(const Plan &plan, const kpk_arg *args, const uint32_t *offsets, Pa
     PackedAxis &made = out->axis[out->axes++];
     made = {rule.kind == Axis::kPieces ? rule.piece : 0, rule.more, rule.most, {}, rule.axis};
     if (rule.kind == Axis::kProgram || !set_field(args, offsets, rule.argument, &made.field)) return false;
-    if (args[rule.argument].type == KPK_I1) return false;  // true would be -1
   }
   return true;
 }
@@ -79,11 +97,9 @@ bool set_selected(const Memo &memo, const kpk_arg *args, const uint32_t *offsets
   for (uint32_t i = 0; i < memo.selected; ++i) {
     const SelectedBits &selected = memo.selected_bits[i];
     PackedSelected &made = out->select[out->selected++];
-    if (!set_field(args, offsets, static_cast<uint32_t>(selected.argument), &made.field)) return false;
-    made.value = static_cast<int64_t>(selected.bits << made.field.shift) >> made.field.shift;
-    const bool fits =
-        made.field.shift == 56 ? selected.bits <= 1 : made.value == static_cast<int64_t>(selected.bits);
-    if (!fits) return false;
+    const auto argument = static_cast<uint32_t>(selected.argument);
+    if (args[argument].type == KPK_U64 || !set_field(args, offsets, argument, &made.field)) return false;
+    made.value = static_cast<int64_t>(selected.bits);
   }
   return true;
 }
@@ -97,7 +113,7 @@ bool set_conditions(const Memo &memo, const kpk_arg *args, const uint32_t *offse
   out->least = memo.least;
   out->most = memo.most;
   if (memo.least == INT64_MIN && memo.most == INT64_MAX) return true;  // of any field
-  return set_field(args, offsets, memo.bounded, &out->bounded) && args[memo.bounded].type != KPK_I1;
+  return args[memo.bounded].type != KPK_U64 && set_field(args, offsets, memo.bounded, &out->bounded);
 }
 
 }  // namespace
@@ -106,13 +122,17 @@ bool make_packed(const Function &function, const kpk_arg *args, uint32_t count, 
   const Memo &memo = function.memo;
   uint32_t offsets[kInlineParams];
   uint32_t bytes = 0;
-  if (memo.count != count || !lay_out(args, count, offsets, &bytes) ||
+  // Dry launches want to be told more than a block says.
+  if (memo.steps == nullptr || memo.count != count || kpk_signature(args, count) != memo.signature ||
+      is_dry_device(*function.device) || !lay_out(args, count, offsets, &bytes) ||
       function.plan.param_bytes > bytes + kPackedSlackBytes) {
     return false;
   }
   *out = Packed{};
+  const kpk_abi_overload &overload = function.view->overloads[function.plan.variant->overload];
   if (!set_arguments(function, args, offsets, out) || !set_grid(function.plan, args, offsets, out) ||
-      !set_selected(memo, args, offsets, out) || !set_conditions(memo, args, offsets, out)) {
+      !set_selected(memo, args, offsets, out) || !set_conditions(memo, args, offsets, out) ||
+      !check_launch_only(*function.view, overload, function.plan, args, count)) {
     return false;
   }
   const bool hides = memo.hidden + 8u <= function.plan.param_bytes;

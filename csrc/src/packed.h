@@ -21,11 +21,14 @@ struct Function;  // module.h
 struct Field {
   uint16_t offset;
   uint8_t shift;
+  bool is_signed;
 };
 inline int64_t read(const Field &field, const unsigned char *block) {
   uint64_t bits;
   std::memcpy(&bits, block + field.offset, sizeof bits);
-  return static_cast<int64_t>(bits << field.shift) >> field.shift;
+  bits <<= field.shift;
+  return field.is_signed ? static_cast<int64_t>(bits) >> field.shift
+                         : static_cast<int64_t>(bits >> field.shift);
 }
 
 struct PackedSelected {

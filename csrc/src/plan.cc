@@ -36,11 +36,14 @@ bool is_pieces(const uint8_t *code, Axis *out) {
                            : __builtin_add_overflow(more, number, &more)) {
         return false;
       }
+      // What choosing adds must not overflow either, for any argument that the grid can be of.
+      if (more > UINT32_MAX || more < -int64_t{UINT32_MAX}) return false;
       continue;
     }
     if (number < 1 || (op != KPK_OP_CDIV && op != KPK_OP_FLOORDIV) || code[1] != KPK_OP_END) return false;
+    if (number > UINT32_MAX) return false;
     if (op == KPK_OP_CDIV) more += number - 1;
-    if (number > UINT32_MAX || more < 0 || more > UINT32_MAX) return false;
+    if (more < 0 || more > UINT32_MAX) return false;
     out->piece = static_cast<uint32_t>(number);
     out->more = static_cast<uint32_t>(more);
     return true;

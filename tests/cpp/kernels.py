@@ -307,3 +307,51 @@ def args58_kernel(
 
 
 args58 = counted(args58_kernel, "args58")
+
+
+# ---- what shortcuts of a launch must not miss
+
+
+# Launch-only parameters within bounds.
+ranged = kpack.Kernel(
+    number_kernel,
+    name="ranged",
+    signature={"out_ptr": "*i32", "n": "i32"},
+    configs=[{"BLOCK": 128}],
+    grid=lambda rows: (rows,),
+    args={"rows": {"least": 1, "most": 100}},
+)
+
+# A variant that one target has alone.
+bigger = kpack.Kernel(
+    number_kernel,
+    name="bigger",
+    signature={"out_ptr": "*i32", "n": "i32"},
+    configs=lambda target: [{"BLOCK": 128}] + ([{"BLOCK": 1024}] if target.name == "sm_90" else []),
+    guard=lambda n, BLOCK: n <= BLOCK,
+    grid=1,
+)
+
+
+@triton.jit
+def masked_kernel(out_ptr, n, MASK: tl.constexpr):
+    if MASK is None:
+        tl.store(out_ptr, n)
+    else:
+        tl.store(out_ptr, n + MASK + 7)
+
+
+def masked(name, number, *masks):
+    """Selected values whose bits are alike."""
+    return kpack.Kernel(
+        masked_kernel,
+        name=name,
+        signature={"out_ptr": "*fp64", "n": number},
+        constexprs={"MASK": list(masks)},
+        grid=lambda rows: (rows,),
+    )
+
+
+zero_or_none = masked("zero_or_none", "i8", 0, None)
+minus_or_three = masked("minus_or_three", "i32", -1, 3)
+one_or_three = masked("one_or_three", "i32", 1.0, 3.0)

@@ -18,6 +18,17 @@ KPACK_KERNEL(tk, nothing);
 KPACK_KERNEL(tk, args7);
 KPACK_KERNEL(tk, args16);
 KPACK_KERNEL(tk, args58);
+KPACK_KERNEL(tk, ranged);
+KPACK_KERNEL(tk, bigger);
+KPACK_KERNEL(tk, zero_or_none);
+KPACK_KERNEL(tk, minus_or_three);
+KPACK_KERNEL(tk, one_or_three);
+
+// Types that say they are what their memory is not.
+template <>
+struct kpack::type_of<long double> : kpack::is_type<kpack::DType::fp64> {};
+template <>
+struct kpack::type_of<char> : kpack::is_type<kpack::DType::i32> {};
 
 namespace {
 
@@ -145,6 +156,155 @@ TEST(null_is_a_variant_of_its_own) {
   compare(tk::optional, device(0x1000), static_cast<const float *>(device(0x2000)), 4);
   compare(tk::optional, device(0x1000), none, 4);
   compare(tk::optional, device(0x1000), nullptr, 4);
+  finish();
+}
+
+TEST(launch_only_parameters_keep_their_bounds) {
+  start();
+  auto *out = reinterpret_cast<int32_t *>(0x1000);
+  for (const int rows : {5, 100, 101, 5000, 1, 0, -1}) compare(tk::ranged, out, 7, rows);
+  for (const uint64_t rows : {uint64_t{5}, uint64_t{5000}, UINT64_MAX}) compare(tk::ranged, out, 7, rows);
+  finish();
+}
+
+TEST(selected_values_of_like_bits_are_told_apart) {
+  start();
+  auto *out = reinterpret_cast<double *>(0x1000);
+  for (int turn = 0; turn < 2; ++turn) {
+    compare(tk::zero_or_none, out, 3, 0, 2);
+    compare(tk::zero_or_none, out, 3, nullptr, 2);
+    compare(tk::zero_or_none, out, int8_t{3}, 0, int64_t{2});
+    compare(tk::zero_or_none, out, UINT64_C(0xffffffffffffff81), 0, 2);
+    compare(tk::minus_or_three, out, 3, -1, 2);
+    compare(tk::minus_or_three, out, 3, UINT64_MAX, 2);
+    compare(tk::minus_or_three, out, UINT64_C(0xffffffff80000001), -1, 2);
+    compare(tk::minus_or_three, out, uint64_t{3}, uint64_t{3}, 2);
+    compare(tk::one_or_three, out, 3, 1.0, 2);
+    compare(tk::one_or_three, out, 3, int64_t{1}, 2);
+    compare(tk::one_or_three, out, 3, INT64_C(0x3ff0000000000000), 2);
+    compare(tk::one_or_three, out, 3, 3, size_t{2});
+  }
+  finish();
+}
+
+// What was launched last through one handle is not what another one launches.
+TEST(pinned_and_bound_handles_keep_apart) {
+  start();
+  auto *out = reinterpret_cast<double *>(0x1000);
+  const kpack::Bound bound = tk::zero_or_none.bind(kpack::cuda_device(0));
+  const kpack::Bound pinned = tk::zero_or_none.pin(kpack::cuda_device(0), out, 3, 0, 2);
+  fake_launch made;
+  for (int turn = 0; turn < 4; ++turn) {
+    for (const bool none : {true, false}) {
+      CHECK(none ? bound(nullptr, out, 3, nullptr, 2) : bound(nullptr, out, 3, 0, 2));
+      CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
+      EXPECT_EQ(std::string(made.function),
+                std::string(none ? "zero_or_none_MASKNone_w4" : "zero_or_none_MASK0_w4"));
+      CHECK(pinned(nullptr, out, 3, 0, 2));
+      CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
+      EXPECT_EQ(std::string(made.function), std::string("zero_or_none_MASK0_w4"));
+      EXPECT_EQ(pinned(nullptr, out, 3, nullptr, 2).code(), KPK_ERROR_NO_VARIANT);
+    }
+  }
+  finish();
+}
+
+TEST(what_only_converting_brings_to_its_type_is_converted) {
+  start();
+  auto *out = reinterpret_cast<double *>(0x1000);
+  const auto scalars = [&](auto i, auto wide) {
+    return tk::scalars(nullptr, out, true, int8_t{1}, int16_t{1}, i, int64_t{1}, uint8_t{1}, uint16_t{1}, 1U,
+                       uint64_t{1}, 1.5F, 2.5F, 0.1F, wide);
+  };
+  for (int turn = 0; turn < 3; ++turn) {
+    CHECK(scalars(static_cast<char>(-1), 2.5L));
+    fake_launch made;
+    CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
+    EXPECT_EQ(fake::argument<int32_t>(made, 4), static_cast<int32_t>(static_cast<char>(-1)));
+    EXPECT_EQ(fake::argument<double>(made, 13), 2.5);
+  }
+  finish();
+}
+
+TEST(empty_slices_have_any_address_and_wrong_counts_are_refused) {
+  start();
+  const kpk_stream stream = {nullptr, KPK_VENDOR_CUDA, 0};
+  const auto *nowhere = reinterpret_cast<const kpk_arg *>(uintptr_t{8});
+  const kpk_kernel &nothing = kpack::Kernel(tk::nothing).native(),
+                   &choose = kpack::Kernel(tk::choose).native();
+  CHECK(tk::choose(nullptr, device(0x1000), 5, "single", false, 3, 4));
+  const std::vector<kpk_arg> many(255, kpack::detail::arg(1));
+  for (int turn = 0; turn < 3; ++turn) {
+    EXPECT_EQ(kpk_launch(&nothing, stream, nowhere, 0, 0), KPK_OK);
+    EXPECT_EQ(kpk_launch(&choose, stream, many.data(), 255, 0), KPK_ERROR_ARGUMENT);
+  }
+  kpk_bound bound;
+  EXPECT_EQ(kpk_bind_call(&nothing, kpack::cuda_device(0), nowhere, 0, 0, &bound), KPK_OK);
+  EXPECT_EQ(kpk_launch_bound(&bound, stream, nowhere, 0, 0), KPK_OK);
+  finish();
+}
+
+// ---- Elsewhere
+
+int set_device(int ordinal) {
+  void *context = nullptr;
+  cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, ordinal);
+  return cuda.entry<int(void *)>("cuCtxSetCurrent")(context);
+}
+
+// The variant for the wide call is on sm_90 alone; what the kernel ran on last says nothing of it.
+TEST(another_device_may_have_a_variant_that_the_last_one_lacks) {
+  start();
+  auto *out = reinterpret_cast<int32_t *>(0x1000);
+  set_device(1);  // sm_80
+  CHECK(tk::bigger(nullptr, out, 100));
+  set_device(0);
+  CHECK(tk::bigger(nullptr, out, 1000));
+  EXPECT_EQ(kpk_driver_code(), 0);
+  set_device(1);
+  EXPECT_EQ(tk::bigger(nullptr, out, 1000).code(), KPK_ERROR_NO_VARIANT);
+  EXPECT_EQ(cuda.loads(0), uint64_t{1});  // nothing is loaded where it does not run
+  EXPECT_EQ(cuda.loads(1), uint64_t{1});
+  finish();
+}
+
+TEST(another_context_loads_what_the_last_one_had_not) {
+  start();
+  const float *in = device(0x2000);
+  void *other = nullptr;
+  EXPECT_EQ(cuda.entry<int(void **, unsigned, int)>("cuCtxCreate_v2")(&other, 0, 0), 0);
+  CHECK(tk::scale(nullptr, device(0x1000), in, 1.5F, 2, 100));
+  set_device(0);
+  CHECK(tk::scale(nullptr, device(0x1000), in, 1.5F, 2, 60000));
+  CHECK(tk::scale(nullptr, device(0x1000), in, 1.5F, 2, 100));
+  fake_launch made;
+  CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
+  CHECK(made.context != other);
+  finish();
+  start();
+  cuda.entry<int(void *)>("cuCtxDestroy_v2")(other);
+}
+
+TEST(handles_follow_the_dry_driver) {
+  start();
+  const float *in = device(0x2000);
+  const auto call = [&](const kpack::Bound &bound) {
+    return bound(nullptr, device(0x1000), in, 1.5F, 2, 100).code();
+  };
+  const kpack::Bound bound = tk::scale.bind(kpack::cuda_device(0));
+  EXPECT_EQ(call(bound), KPK_OK);
+  CHECK(kpack::use_dry_driver("sm_80", true));
+  const kpack::Bound dry = tk::scale.bind(kpack::cuda_device(0));
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(call(dry), KPK_OK);
+  CHECK(kpack::use_dry_driver("sm_90"));
+  const uint64_t before = cuda.launches();
+  EXPECT_EQ(call(bound), KPK_DRY);
+  EXPECT_EQ(cuda.launches(), before);
+  CHECK(kpack::use_real_drivers());
+  for (int turn = 0; turn < 3; ++turn) call(dry);
+  EXPECT_EQ(cuda.launches(), before);
+  EXPECT_EQ(call(bound), KPK_OK);
+  EXPECT_EQ(cuda.launches(), before + 1);
   finish();
 }
 

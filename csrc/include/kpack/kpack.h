@@ -150,7 +150,8 @@ KPK_API kpk_status kpk_bound_function(const kpk_bound *bound, kpk_function *out)
 KPK_API kpk_status kpk_bound_occupancy(const kpk_bound *bound, int *blocks, int *clusters);
 
 /* One launch as data, for what takes it instead of launching it: a kernel node of a graph and its update
- * (CUDA_KERNEL_NODE_PARAMS, hipKernelNodeParams; `extra` there is {1, params, 2, &param_bytes, end}). */
+ * (CUDA_KERNEL_NODE_PARAMS, hipKernelNodeParams, to whose node the caller adds the attributes that kpk_function
+ * says: clusters, cooperative grids, dependent launches; `extra` there is {1, params, 2, &param_bytes, end}). */
 typedef struct kpk_node {
   void *function; /* CUfunction, hipFunction_t */
   uint32_t grid[3];
@@ -288,8 +289,8 @@ KPK_API const char *kpk_kernel_name(const kpk_kernel *kernel);
  * NUL; returns the length it has or would have. */
 KPK_API size_t kpk_kernel_prototype(const kpk_kernel *kernel, char *text, size_t bytes);
 
-/* Unloads all that the runtime loaded for this kernel, on all devices; the next launch loads again. No launch
- * of it may be under way. KPK_ERROR_DRIVER if a driver refused; what could be unloaded is.
+/* Unloads all that the runtime loaded for this kernel, on all devices; the next launch loads again. No launch,
+ * binding or preloading of it may be under way. KPK_ERROR_DRIVER if a driver refused; what could be unloaded is.
  * Drivers keep pointers into images. So the first load of a kernel pins the shared object that contains it:
  * dlclose leaves it mapped until its kernels are unloaded. */
 KPK_API kpk_status kpk_unload(const kpk_kernel *kernel);

@@ -313,6 +313,21 @@ uint64_t signature_of(const kpk_arg *args) {
 
 // ---- calls as one block: see kpk_packed
 
+// What a number of type T is in memory: as its type code says, or something that only converting brings to it.
+template <class T>
+constexpr bool is_as_its_code(uint8_t type) {
+  if constexpr (std::is_enum<T>::value) {
+    return is_as_its_code<std::underlying_type_t<T>>(type);
+  } else if constexpr (std::is_floating_point<T>::value) {
+    return type == (sizeof(T) == 4 ? KPK_FP32 : sizeof(T) == 8 ? KPK_FP64 : KPK_VOID);
+  } else if constexpr (std::is_same<T, bool>::value) {
+    return type == KPK_I1;
+  } else {
+    constexpr int log2_bytes = sizeof(T) == 8 ? 3 : sizeof(T) == 4 ? 2 : sizeof(T) == 2 ? 1 : 0;
+    return std::is_integral<T>::value && type == (std::is_signed<T>::value ? KPK_I8 : KPK_U8) + log2_bytes;
+  }
+}
+
 // Bytes of an argument of type T in a block; 0 where it lies in none.
 template <class T>
 constexpr unsigned packed_bytes() {
@@ -320,10 +335,8 @@ constexpr unsigned packed_bytes() {
   constexpr uint8_t type = code<T>();
   if constexpr (std::is_pointer<B>::value && (type & KPK_POINTER) != 0) {
     return sizeof(void *);
-  } else if constexpr (type == KPK_FP32 || type == KPK_FP64 || (type >= KPK_I1 && type <= KPK_U64)) {
-    return std::is_enum<B>::value || std::is_arithmetic<B>::value ? sizeof(B) : 0;
   } else {
-    return 0;
+    return type != 0 && is_as_its_code<B>(type) ? sizeof(B) : 0;
   }
 }
 
