@@ -140,6 +140,20 @@ CXX_PROGRAM = """
 KPACK_KERNEL(tk, twice);
 KPACK_KERNEL(tk, twice_kernel);
 enum class Count : int { kFew = 3 };
+// What programs keep, in a class of default visibility: g++ warns where a field's type is hidden.
+struct Held {
+  kpack::Kernel kernel;
+  kpack::Bound bound;
+  kpack::Status status;
+  kpack::Stream stream;
+  kpack::TensorDescriptor tensor;
+  kpack::Pointer pointer;
+};
+extern "C" __attribute__((visibility("default"))) int launch_held(Held *held) {
+  held->status = held->bound(held->stream, held->pointer, held->pointer, 3);
+  held->tensor.pad_with_nan();
+  return held->kernel(held->stream, static_cast<float *>(nullptr), 3, 4.0F).code();
+}
 extern "C" __attribute__((visibility("default"))) int launch_twice() {
   for (const kpack::Kernel &kernel : kpack::linked_kernels()) static_cast<void>(kernel.name());
   const kpack::Bound bound = tk::twice.bind(kpack::cuda_device(0));
@@ -162,7 +176,7 @@ def test_the_header_is_clean_and_exports_nothing(shop: Path, compiler: str, stan
     options = (f"-std={standard}", "-O0", "-fPIC", "-fno-exceptions", "-fno-rtti", f"-I{INCLUDE}", *STRICT)
     whole = ("-Wl,--whole-archive", shop / "libtk.a", "-Wl,--no-whole-archive", paths.library_path())
     run(compiler, *options, "-shared", source, *whole, "-ldl", "-lpthread", "-o", library)
-    assert exported(library) == ["kpk_entry_tk", "launch_twice"]
+    assert exported(library) == ["kpk_entry_tk", "launch_held", "launch_twice"]
 
 
 # What the program above leaves out because it brings the instances of std::string with it, or has no C++ at all.

@@ -21,8 +21,11 @@
 #include <string>
 #include <type_traits>
 
-// Of what a launch is made of: compilers give up on calls of many arguments, where it counts most.
+// What programs keep in classes of their own has default visibility, or g++ warns of it; so that no symbol comes of
+// it all the same, its functions are always inlined, which calls of many arguments gain most by, or hidden.
+#define KPACK_TYPE __attribute__((visibility("default")))
 #define KPACK_INLINE __attribute__((always_inline))
+#define KPACK_APART __attribute__((noinline, visibility("hidden")))
 
 // The vendors' own stream types, as their headers declare them.
 struct CUstream_st;
@@ -111,11 +114,11 @@ struct type_of<T, std::enable_if_t<std::is_integral<T>::value && !std::is_same<T
 // ---- Arguments --------------------------------------------------------------------------------------
 
 // A device pointer whose element type only the program knows at run time.
-class Pointer {
+class KPACK_TYPE Pointer {
  public:
-  constexpr Pointer(const void *address, DType type, bool is_const)
+  KPACK_INLINE constexpr Pointer(const void *address, DType type, bool is_const)
       : address_(address), type_(type), is_const_(is_const) {}
-  kpk_arg arg() const {
+  KPACK_INLINE kpk_arg arg() const {
     return {reinterpret_cast<uintptr_t>(address_),
             static_cast<uint8_t>(KPK_POINTER | static_cast<uint8_t>(type_)),
             static_cast<uint8_t>(is_const_ ? KPK_PARAM_CONST : 0), 0, 0};
@@ -134,50 +137,52 @@ inline Pointer ptr(const void *address, DType type) { return {address, type, tru
 //                                                                                        {row_stride, 1}));
 // Contiguous without strides. Read during the call; nothing is allocated, and the device's memory is not owned.
 // What cannot be is the launch's to refuse: shape and strides of different lengths, more than 5 dimensions.
-class TensorDescriptor {
+class KPACK_TYPE TensorDescriptor {
  public:
   using Sizes = std::initializer_list<int64_t>;
 
   template <class T>
-  TensorDescriptor(T *data, Sizes shape, Sizes strides = {})
+  KPACK_INLINE TensorDescriptor(T *data, Sizes shape, Sizes strides = {})
       : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
     static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
                   "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
     set(shape.begin(), shape.size(), strides.begin(), strides.size());
   }
-  TensorDescriptor(const Pointer &data, Sizes shape, Sizes strides = {}) : TensorDescriptor(data) {
+  KPACK_INLINE TensorDescriptor(const Pointer &data, Sizes shape, Sizes strides = {})
+      : TensorDescriptor(data) {
     set(shape.begin(), shape.size(), strides.begin(), strides.size());
   }
   // `rank` numbers each; `strides` null: contiguous.
   template <class T>
-  TensorDescriptor(T *data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
+  KPACK_INLINE TensorDescriptor(T *data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
       : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
     static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
                   "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
     set(shape, rank, strides, strides == nullptr ? 0 : rank);
   }
-  TensorDescriptor(const Pointer &data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
+  KPACK_INLINE TensorDescriptor(const Pointer &data, const int64_t *shape, size_t rank,
+                                const int64_t *strides = nullptr)
       : TensorDescriptor(data) {
     set(shape, rank, strides, strides == nullptr ? 0 : rank);
   }
 
   // What is read outside the tensor is NaN instead of 0.
-  TensorDescriptor &pad_with_nan() { return set_flag(KPK_TENSOR_NAN_PADDING); }
+  KPACK_INLINE TensorDescriptor &pad_with_nan() { return set_flag(KPK_TENSOR_NAN_PADDING); }
   // fp32 is rounded to tf32 as it is read.
-  TensorDescriptor &round_to_tf32() { return set_flag(KPK_TENSOR_ROUND_TF32); }
+  KPACK_INLINE TensorDescriptor &round_to_tf32() { return set_flag(KPK_TENSOR_ROUND_TF32); }
   // Of a kernel that reads in im2col mode: the corners of the box of pixels, by spatial dimension, and how many
   // elements a step is, by dimension (without: 1).
-  TensorDescriptor &im2col(std::initializer_list<int32_t> lower_corner,
-                           std::initializer_list<int32_t> upper_corner,
-                           std::initializer_list<uint32_t> element_strides = {}) {
+  KPACK_INLINE TensorDescriptor &im2col(std::initializer_list<int32_t> lower_corner,
+                                        std::initializer_list<int32_t> upper_corner,
+                                        std::initializer_list<uint32_t> element_strides = {}) {
     copy(lower_corner, tensor_.lower_corner);
     copy(upper_corner, tensor_.upper_corner);
     copy(element_strides, tensor_.element_strides);
     return *this;
   }
 
-  const kpk_tensor &native() const { return tensor_; }
-  kpk_arg arg() const {
+  KPACK_INLINE const kpk_tensor &native() const { return tensor_; }
+  KPACK_INLINE kpk_arg arg() const {
     return {reinterpret_cast<uintptr_t>(&tensor_), static_cast<uint8_t>(KPK_TENSORDESC | type_), flags_, 0,
             0};
   }
@@ -185,30 +190,30 @@ class TensorDescriptor {
  private:
   static constexpr size_t kMostRank = sizeof(kpk_tensor::shape) / sizeof(int64_t);
 
-  explicit TensorDescriptor(const Pointer &data) {
+  KPACK_INLINE explicit TensorDescriptor(const Pointer &data) {
     const kpk_arg pointer = data.arg();
     tensor_.address = pointer.bits;
     type_ = static_cast<uint8_t>(pointer.type & ~KPK_POINTER);
     flags_ = pointer.flags;
   }
-  TensorDescriptor(void *data, uint8_t type)
+  KPACK_INLINE TensorDescriptor(void *data, uint8_t type)
       : TensorDescriptor(Pointer(data, static_cast<DType>(type), false)) {}
-  TensorDescriptor(const void *data, uint8_t type)
+  KPACK_INLINE TensorDescriptor(const void *data, uint8_t type)
       : TensorDescriptor(Pointer(data, static_cast<DType>(type), true)) {}
 
-  TensorDescriptor &set_flag(uint8_t flag) {
+  KPACK_INLINE TensorDescriptor &set_flag(uint8_t flag) {
     tensor_.flags = static_cast<uint8_t>(tensor_.flags | flag);
     return *this;
   }
   template <class T, size_t N>
-  static void copy(std::initializer_list<T> from, T (&to)[N]) {
+  KPACK_INLINE static void copy(std::initializer_list<T> from, T (&to)[N]) {
     size_t count = 0;
     for (const T value : from) {
       if (count < N) to[count++] = value;
     }
   }
   // Where a size or stride is missing it stays 0, and a stride that does not fit is -1: no tensor has these.
-  void set(const int64_t *shape, size_t rank, const int64_t *strides, size_t stride_count) {
+  KPACK_INLINE void set(const int64_t *shape, size_t rank, const int64_t *strides, size_t stride_count) {
     const size_t longer = rank > stride_count ? rank : stride_count;
     tensor_.rank = static_cast<uint8_t>(longer < UINT8_MAX ? longer : UINT8_MAX);
     for (size_t i = 0; i < rank && i < kMostRank; ++i) tensor_.shape[i] = shape[i];
@@ -421,30 +426,30 @@ constexpr uint64_t types_of() {
 // ---- Results, streams, devices ------------------------------------------------------------------------
 
 // What a call came to. True only for a launch that was made (or had nothing to do).
-class Status {
+class KPACK_TYPE Status {
  public:
-  constexpr Status(kpk_status code = KPK_OK) : code_(code) {}
-  constexpr explicit operator bool() const { return code_ == KPK_OK; }
-  constexpr bool ok() const { return code_ == KPK_OK; }
+  KPACK_INLINE constexpr Status(kpk_status code = KPK_OK) : code_(code) {}
+  KPACK_INLINE constexpr explicit operator bool() const { return code_ == KPK_OK; }
+  KPACK_INLINE constexpr bool ok() const { return code_ == KPK_OK; }
   // The dry driver took the call: nothing ran. message() shows what would have.
-  constexpr bool dry() const { return code_ == KPK_DRY; }
-  constexpr kpk_status code() const { return code_; }
-  const char *name() const { return kpk_status_name(code_); }
+  KPACK_INLINE constexpr bool dry() const { return code_ == KPK_DRY; }
+  KPACK_INLINE constexpr kpk_status code() const { return code_; }
+  KPACK_INLINE const char *name() const { return kpk_status_name(code_); }
   // Of this thread's last failing or dry call: read it before the next one.
-  const char *message() const { return code_ == KPK_OK ? "" : kpk_message(); }
+  KPACK_INLINE const char *message() const { return code_ == KPK_OK ? "" : kpk_message(); }
 
  private:
   kpk_status code_;
 };
 
 // A stream that says whose it is. A bare nullptr is the default stream where one vendor has devices.
-class Stream {
+class KPACK_TYPE Stream {
  public:
-  constexpr Stream(std::nullptr_t) : native_{nullptr, KPK_VENDOR_ANY, 0} {}
-  Stream(CUstream_st *stream) : native_{stream, KPK_VENDOR_CUDA, 0} {}
-  Stream(ihipStream_t *stream) : native_{stream, KPK_VENDOR_HIP, 0} {}
-  constexpr Stream(kpk_stream stream) : native_(stream) {}
-  constexpr kpk_stream native() const { return native_; }
+  KPACK_INLINE constexpr Stream(std::nullptr_t) : native_{nullptr, KPK_VENDOR_ANY, 0} {}
+  KPACK_INLINE Stream(CUstream_st *stream) : native_{stream, KPK_VENDOR_CUDA, 0} {}
+  KPACK_INLINE Stream(ihipStream_t *stream) : native_{stream, KPK_VENDOR_HIP, 0} {}
+  KPACK_INLINE constexpr Stream(kpk_stream stream) : native_(stream) {}
+  KPACK_INLINE constexpr kpk_stream native() const { return native_; }
 
  private:
   kpk_stream native_;
@@ -470,20 +475,21 @@ inline Status reserve_scratch(kpk_device device, uint64_t bytes) {
 
 // A kernel bound to a device, or pinned to a variant on it: a launch asks the driver nothing. `status()` says
 // whether the binding worked.
-class Bound {
+class KPACK_TYPE Bound {
  public:
-  Bound(const kpk_kernel &kernel, kpk_device device) : status_(kpk_bind(&kernel, device, &bound_)) {}
+  KPACK_INLINE Bound(const kpk_kernel &kernel, kpk_device device)
+      : status_(kpk_bind(&kernel, device, &bound_)) {}
   // Pinned to the variant that this call would run: see kpk_bind_call.
   template <class... A>
-  static Bound pinned(const kpk_kernel &kernel, kpk_device device, const A &...arguments) {
+  KPACK_INLINE static Bound pinned(const kpk_kernel &kernel, kpk_device device, const A &...arguments) {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     Bound made;
     made.status_ =
         kpk_bind_call(&kernel, device, args, sizeof...(A), detail::signature_of<A...>(args), &made.bound_);
     return made;
   }
-  Status status() const { return status_; }
-  const kpk_bound &native() const { return bound_; }
+  KPACK_INLINE Status status() const { return status_; }
+  KPACK_INLINE const kpk_bound &native() const { return bound_; }
   template <class... A>
   KPACK_INLINE Status operator()(Stream stream, const A &...arguments) const {
     if constexpr (detail::is_packable<A...>()) {
@@ -496,20 +502,20 @@ class Bound {
   }
   // Of a pinned handle: the driver's function and what is known of it, how much of it runs at once, and a launch
   // as data for a graph's node. See kpk_bound_function, kpk_bound_occupancy, kpk_bound_node.
-  Status function(kpk_function *out) const { return kpk_bound_function(&bound_, out); }
-  Status occupancy(int *blocks, int *clusters) const {
+  KPACK_INLINE Status function(kpk_function *out) const { return kpk_bound_function(&bound_, out); }
+  KPACK_INLINE Status occupancy(int *blocks, int *clusters) const {
     return kpk_bound_occupancy(&bound_, blocks, clusters);
   }
   template <class... A>
-  Status node(void *params, size_t bytes, kpk_node *out, const A &...arguments) const {
+  KPACK_INLINE Status node(void *params, size_t bytes, kpk_node *out, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     return kpk_bound_node(&bound_, args, sizeof...(A), detail::signature_of<A...>(args), params, bytes, out);
   }
 
  private:
-  Bound() : status_(KPK_OK) {}
+  KPACK_INLINE Bound() : status_(KPK_OK) {}
   template <class... A>
-  __attribute__((noinline)) kpk_status by_arguments(Stream stream, const A &...arguments) const {
+  KPACK_APART kpk_status by_arguments(Stream stream, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     return kpk_launch_bound_args(&bound_, stream.native(), args, sizeof...(A),
                                  detail::signature_of<A...>(args), detail::types_of<A...>());
@@ -519,13 +525,15 @@ class Bound {
 };
 
 // A linked kernel.
-class Kernel {
+class KPACK_TYPE Kernel {
  public:
-  constexpr explicit Kernel(const kpk_kernel &kernel) : kernel_(&kernel) {}
-  const char *name() const { return kpk_kernel_name(kernel_); }
-  const kpk_kernel &native() const { return *kernel_; }
+  KPACK_INLINE constexpr explicit Kernel(const kpk_kernel &kernel) : kernel_(&kernel) {}
+  KPACK_INLINE const char *name() const { return kpk_kernel_name(kernel_); }
+  KPACK_INLINE const kpk_kernel &native() const { return *kernel_; }
   // "softmax(*{fp16,bf16,fp32} out_ptr, ...)": as kpk_kernel_prototype.
-  size_t prototype(char *text, size_t bytes) const { return kpk_kernel_prototype(kernel_, text, bytes); }
+  KPACK_INLINE size_t prototype(char *text, size_t bytes) const {
+    return kpk_kernel_prototype(kernel_, text, bytes);
+  }
   // Arguments in call order: run-time arguments as in the Triton source, selected constexprs, launch-only
   // parameters. See kpk_launch.
   template <class... A>
@@ -538,20 +546,20 @@ class Kernel {
       return by_arguments(stream, arguments...);
     }
   }
-  Bound bind(kpk_device device) const { return Bound(*kernel_, device); }
+  KPACK_INLINE Bound bind(kpk_device device) const { return Bound(*kernel_, device); }
   // Loads now what a first launch would: variants whose name matches the shell pattern. See kpk_preload.
-  Status preload(kpk_device device, const char *pattern = nullptr) const {
+  KPACK_INLINE Status preload(kpk_device device, const char *pattern = nullptr) const {
     return kpk_preload(kernel_, device, pattern, nullptr);
   }
   // What was loaded goes; the next launch loads again. See kpk_unload.
-  Status unload() const { return kpk_unload(kernel_); }
+  KPACK_INLINE Status unload() const { return kpk_unload(kernel_); }
   template <class... A>
-  Bound pin(kpk_device device, const A &...arguments) const {
+  KPACK_INLINE Bound pin(kpk_device device, const A &...arguments) const {
     return Bound::pinned(*kernel_, device, arguments...);
   }
   // What this call would run on the device, and why nothing else: lines for a person. See kpk_explain.
   template <class... A>
-  std::string explain(kpk_device device, const A &...arguments) const {
+  KPACK_INLINE std::string explain(kpk_device device, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     std::string text(2048, '\0');
     for (;;) {
@@ -563,14 +571,14 @@ class Kernel {
   }
   // Would this call run on the device? No message, nothing loaded. See kpk_supports.
   template <class... A>
-  bool supports(kpk_device device, const A &...arguments) const {
+  KPACK_INLINE bool supports(kpk_device device, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     return kpk_supports(kernel_, device, args, sizeof...(A), detail::signature_of<A...>(args)) != 0;
   }
 
  private:
   template <class... A>
-  __attribute__((noinline)) kpk_status by_arguments(Stream stream, const A &...arguments) const {
+  KPACK_APART kpk_status by_arguments(Stream stream, const A &...arguments) const {
     const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
     return kpk_launch_args(kernel_, stream.native(), args, sizeof...(A), detail::signature_of<A...>(args),
                            detail::types_of<A...>());
@@ -588,19 +596,19 @@ bool supports(Kernel kernel, kpk_device device, const A &...arguments) {
   return kernel.supports(device, arguments...);
 }
 
-class Pack {
+class KPACK_TYPE Pack {
  public:
-  constexpr explicit Pack(const kpk_pack &pack) : pack_(&pack) {}
-  const char *name() const { return kpk_pack_name(pack_); }
-  uint32_t size() const { return kpk_pack_size(pack_); }
-  Kernel operator[](uint32_t index) const { return Kernel(*kpk_pack_kernel(pack_, index)); }
+  KPACK_INLINE constexpr explicit Pack(const kpk_pack &pack) : pack_(&pack) {}
+  KPACK_INLINE const char *name() const { return kpk_pack_name(pack_); }
+  KPACK_INLINE uint32_t size() const { return kpk_pack_size(pack_); }
+  KPACK_INLINE Kernel operator[](uint32_t index) const { return Kernel(*kpk_pack_kernel(pack_, index)); }
   // The address of the kernel's descriptor, or null.
-  const kpk_kernel *find(const char *kernel) const { return kpk_pack_find(pack_, kernel); }
+  KPACK_INLINE const kpk_kernel *find(const char *kernel) const { return kpk_pack_find(pack_, kernel); }
   // The pattern is matched with "softmax.fp16.BLOCK1024.w4.a16". See kpk_preload_pack.
-  Status preload(kpk_device device, const char *pattern = nullptr) const {
+  KPACK_INLINE Status preload(kpk_device device, const char *pattern = nullptr) const {
     return kpk_preload_pack(pack_, device, pattern, nullptr);
   }
-  Status unload() const { return kpk_unload_pack(pack_); }
+  KPACK_INLINE Status unload() const { return kpk_unload_pack(pack_); }
 
  private:
   const kpk_pack *pack_;
