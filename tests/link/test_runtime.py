@@ -231,6 +231,38 @@ def test_every_compiler_takes_the_runtime(compiler: str) -> None:
     run(compiler, "-fsyntax-only", *options, *sources, timeout_s=300)
 
 
+CHECKED = """
+#include <kpack/kpack.hpp>
+#include <cstdio>
+KPACK_KERNEL(tk, twice);
+int main() {
+  __half *out = nullptr;
+  const __half *in = nullptr;
+  // A pointer across elements, an i32 that is none, and a const that is written.
+  const kpack::Status odd = tk::twice(nullptr, reinterpret_cast<__half *>(1), in, 5);
+  const kpack::Status wide = tk::twice(nullptr, out, in, INT64_C(1) << 32);
+  const kpack::Status written = tk::twice(nullptr, in, in, 5);
+  const kpack::Status few = tk::twice(nullptr, out, in);
+  std::printf("%s %s %s %s\\n", odd.name(), wide.name(), written.name(), few.name());
+}
+"""
+
+
+@pytest.mark.parametrize("checks", [True, False], ids=["checked", "unchecked"])
+def test_only_a_build_option_leaves_checks_out(shop: Path, checks: bool) -> None:
+    """-DKPACK_CHECKS=OFF defines KPACK_UNCHECKED; number and types of arguments are looked at all the same."""
+    need("g++")
+    source, program = shop / "checked.cc", shop / f"checked-{checks}"
+    source.write_text(CHECKED)
+    sources = sorted((INCLUDE.parent / "src").glob("*.cc"))
+    options = ("-std=c++17", f"-I{INCLUDE}", *(() if checks else ("-DKPACK_UNCHECKED",)))
+    run(
+        "g++", *options, source, *sources, shop / "libtk.a", "-ldl", "-lpthread", "-o", program, timeout_s=300
+    )
+    ran = "KPK_ERROR_ARGUMENT" if checks else "KPK_DRY"
+    assert launch_dry(program, "sm_90").split() == [ran, ran, ran, "KPK_ERROR_ARGUMENT"]
+
+
 def test_the_runtime_adds_no_constructor_and_no_executable_stack(shop: Path) -> None:
     program = link(shop, "plain", "-pie")
     sections = run("readelf", "-SW", program)
