@@ -101,24 +101,6 @@ extern int g_version;  // 1000 * major + 10 * minor
 // Sets the message of a driver call that failed: "softmax: cuLaunchKernel: CUDA_ERROR_... (700): words".
 kpk_status failed(const char *subject, const char *call, CUresult code);
 
-// While it lives, this thread may do what a stream capture forbids: in older drivers allocations and loads.
-class RelaxedCapture {
- public:
-  RelaxedCapture() { relaxed_ = exchange(); }
-  ~RelaxedCapture() {
-    if (relaxed_) exchange();
-  }
-  RelaxedCapture(const RelaxedCapture &) = delete;
-  RelaxedCapture &operator=(const RelaxedCapture &) = delete;
-
- private:
-  bool exchange() {
-    return g_api.exchange_capture_mode != nullptr && g_api.exchange_capture_mode(&mode_) == kSuccess;
-  }
-  int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED; in between, what it was before
-  bool relaxed_;
-};
-
 // Null, legacy and per-thread: of whatever context is current.
 inline bool is_default_stream(const void *stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
 

@@ -9,6 +9,7 @@
 #include "cuda_context.h"
 #include "message.h"
 #include "proof.h"
+#include "relaxed_capture.h"
 
 namespace kpk::cuda {
 namespace {
@@ -173,7 +174,7 @@ kpk_status unload(const Device &device, const Loaded &loaded, const char *kernel
 kpk_status load(const LoadRequest &request, Loaded *out) {
   if (const kpk_status status = accepts(request)) return status;
   // Older drivers refuse to load while this thread, or any thread in global mode, captures a stream.
-  const RelaxedCapture relaxed;
+  const RelaxedCapture relaxed(g_api.exchange_capture_mode);
   void *before = nullptr;
   bool changed = false;
   const kpk_status entered =

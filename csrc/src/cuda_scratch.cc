@@ -7,6 +7,7 @@
 #include "cuda_api.h"
 #include "message.h"
 #include "pool.h"
+#include "relaxed_capture.h"
 
 namespace kpk::cuda {
 namespace {
@@ -121,7 +122,7 @@ kpk_status zero(void *stream, uint64_t address, size_t bytes, const char *symbol
 
 kpk_status reserve(const Device &device, size_t bytes) {
   if (!g_api.has_memory) return refuse_old(device.arch);
-  const RelaxedCapture relaxed;
+  const RelaxedCapture relaxed(g_api.exchange_capture_mode);
   return reserve_in(g_pools[device.slot], kPools, device, bytes);
 }
 

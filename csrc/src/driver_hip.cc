@@ -17,6 +17,7 @@
 #include "lock.h"
 #include "message.h"
 #include "proof.h"
+#include "relaxed_capture.h"
 
 namespace kpk::hip {
 
@@ -192,7 +193,7 @@ kpk_status load(const LoadRequest &request, Loaded *out) {
   if (const kpk_status status = check_entries(*request.image)) return status;
   if (const kpk_status status = prove_image(request)) return status;
   const char *symbol = text(request.image->symbol);
-  const RelaxedCapture relaxed;
+  const RelaxedCapture relaxed(g_api.exchange_capture_mode);
   const Lock lock(g_load);
   int before = 0;
   if (const hipError code = g_api.get_device(&before)) return failed(symbol, "hipGetDevice", code);

@@ -98,24 +98,6 @@ extern int g_version;  // 10^7 * major + 10^5 * minor
 // Sets the message of a call that failed: "softmax: hipModuleLaunchKernel: hipErrorInvalidValue (1): words".
 kpk_status failed(const char *subject, const char *call, hipError code);
 
-// While it lives, this thread may do what a stream capture forbids.
-class RelaxedCapture {
- public:
-  RelaxedCapture() { relaxed_ = exchange(); }
-  ~RelaxedCapture() {
-    if (relaxed_) exchange();
-  }
-  RelaxedCapture(const RelaxedCapture &) = delete;
-  RelaxedCapture &operator=(const RelaxedCapture &) = delete;
-
- private:
-  bool exchange() {
-    return g_api.exchange_capture_mode != nullptr && g_api.exchange_capture_mode(&mode_) == kSuccess;
-  }
-  int mode_ = 2;  // hipStreamCaptureModeRelaxed; in between, what it was before
-  bool relaxed_;
-};
-
 extern const Driver kDriver;  // driver_hip.cc
 
 }  // namespace kpk::hip

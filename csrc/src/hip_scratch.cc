@@ -5,6 +5,7 @@
 #include "hip_api.h"
 #include "message.h"
 #include "pool.h"
+#include "relaxed_capture.h"
 
 namespace kpk::hip {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 constexpr int kPinned = 1, kOnDevice = 1;  // hipMemAllocationTypePinned, hipMemLocationTypeDevice
 constexpr int kReleaseThreshold = 4;       // hipMemPoolAttrReleaseThreshold
 constexpr unsigned kNonBlocking = 1;       // hipStreamNonBlocking
-constexpr int kRelaxedCapture = 2;         // hipStreamCaptureModeRelaxed
 
 PoolSlot g_pools[kMaxDevices];
 
@@ -117,12 +117,8 @@ kpk_status reserve(const Device &device, size_t bytes) {
       g_api.malloc_from_pool == nullptr || g_api.free_async == nullptr) {
     return refuse_old(device.arch, "pools of memory");
   }
-  int mode = kRelaxedCapture;
-  const bool exchanged =
-      g_api.exchange_capture_mode != nullptr && g_api.exchange_capture_mode(&mode) == kSuccess;
-  const kpk_status status = reserve_in(pool_of(device), kPools, device, bytes);
-  if (exchanged) g_api.exchange_capture_mode(&mode);
-  return status;
+  const RelaxedCapture relaxed(g_api.exchange_capture_mode);
+  return reserve_in(pool_of(device), kPools, device, bytes);
 }
 
 }  // namespace kpk::hip

@@ -1,6 +1,6 @@
-// The launch, in order: state, device, overload, checks, variant, image, grid, parameter block, driver; or, for a
-// call like the one before, its memo. After the first launch of a variant on a device it takes no lock and
-// allocates nothing.
+// The launch. A call like the one before takes a short lane: as one block (packed.h), or by its memo (memo.h). Any
+// other is chosen, in order: overload, checks, variant, function, grid, parameter block, driver. After the first
+// launch of a variant in a context it takes no lock and allocates nothing.
 
 #include "launch.h"
 
