@@ -17,6 +17,8 @@ KPACK_KERNEL(tk, product);
 KPACK_KERNEL(tk, optional);
 KPACK_KERNEL(tk, nothing);
 KPACK_KERNEL(tk, clustered);
+KPACK_KERNEL(tk, wide_cluster);
+KPACK_KERNEL(tk, big_shared);
 KPACK_KERNEL(tk, cooperative);
 KPACK_KERNEL(tk, dependent);
 KPACK_KERNEL(tk, described);
@@ -149,6 +151,9 @@ TEST(more_than_48_kb_of_shared_memory_is_opted_into) {
   CHECK(tk::product(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16),
                     kpack::ptr(half, kpack::DType::fp16), 3));
   CHECK(last_launch().shared_bytes > 48 * 1024);
+  CHECK(tk::big_shared(nullptr, device(0x4000), kpack::ptr(half, kpack::DType::fp16),
+                       kpack::ptr(half, kpack::DType::fp16), 20));
+  CHECK(last_launch().shared_bytes > 200 * 1024);
   finish();
 }
 
@@ -158,7 +163,11 @@ TEST(clusters_cooperative_grids_and_dependent_launches_carry_their_attributes) {
   CHECK(tk::clustered(nullptr, out, 2560));
   fake_launch launch = last_launch();
   EXPECT_EQ(launch.cluster[0], 2u);
-  EXPECT_EQ(launch.grid[0], 20u);  // ten clusters
+  EXPECT_EQ(launch.grid[0], 20u);               // ten clusters
+  CHECK(tk::wide_cluster(nullptr, out, 2560));  // more CTAs than every device takes
+  launch = last_launch();
+  EXPECT_EQ(launch.cluster[0], 16u);
+  EXPECT_EQ(launch.grid[0], 160u);
   CHECK(tk::cooperative(nullptr, out, 2560));
   launch = last_launch();
   EXPECT_EQ(launch.cooperative, 1);
@@ -169,7 +178,7 @@ TEST(clusters_cooperative_grids_and_dependent_launches_carry_their_attributes) {
   CHECK(tk::nothing(nullptr));
   EXPECT_EQ(last_launch().attributes, 0u);
   EXPECT_EQ(tk::clustered(nullptr, out, -1).code(), KPK_OK);  // cdiv(-1, 256) is 0: nothing to launch
-  EXPECT_EQ(cuda.launches(), uint64_t{4});
+  EXPECT_EQ(cuda.launches(), uint64_t{5});
   finish();
 }
 

@@ -59,11 +59,29 @@ def test_selected_constexprs(cuda: Any, kernels: LoadedPack, mode: str, fast: bo
     assert out.item() == 7 * (2 if mode == "double" else 1) + 0.5 * fast
 
 
-def test_more_than_48_kb_of_shared_memory(cuda: Any, kernels: LoadedPack) -> None:
-    a, b = (cuda.randn(3, 128, 128, device="cuda").half() for _ in range(2))
-    out = cuda.zeros(128, 128, device="cuda")
-    kernels["product"](out, a, b, 3)
-    cuda.testing.assert_close(out, (a.float() @ b.float()).sum(0), rtol=1e-3, atol=1e-2)
+# More than 48 KB of shared memory, and 208 KB of it on sm_90.
+@pytest.mark.parametrize(("name", "size"), [("product", 128), ("big_shared", 64)])
+def test_shared_memory_that_is_opted_into(cuda: Any, kernels: LoadedPack, name: str, size: int) -> None:
+    a, b = (cuda.randn(20, size, size, device="cuda").half() for _ in range(2))
+    out = cuda.zeros(size, size, device="cuda")
+    kernels[name](out, a, b, 20)
+    cuda.testing.assert_close(out, (a.float() @ b.float()).sum(0), rtol=1e-3, atol=1e-1)
+
+
+# As tests/cpp/kernels.py declares them: pointers to fp32, i32, i64, fp32.
+@pytest.mark.parametrize(
+    ("name", "counts"), [("args7", (2, 2, 1, 1)), ("args16", (3, 4, 4, 4)), ("args58", (9, 16, 16, 16))]
+)
+@pytest.mark.parametrize("offset", [0, 1], ids=["aligned", "unaligned"])
+def test_many_arguments(
+    cuda: Any, kernels: LoadedPack, name: str, counts: tuple[int, int, int, int], offset: int
+) -> None:
+    pointers, ints, longs, floats = counts
+    memory = cuda.arange(4.0 * pointers + 1, device="cuda")[offset:]
+    numbers = [*range(1, ints + 1), *(2**33 + i for i in range(longs)), *(0.5 * i for i in range(floats))]
+    out = cuda.zeros(1, device="cuda", dtype=cuda.float64)
+    kernels[name](out, *(memory[4 * i :] for i in range(pointers)), *numbers)
+    assert out.item() == sum(numbers) + sum(4 * i + offset for i in range(pointers))
 
 
 def test_a_pointer_that_may_be_none(cuda: Any, kernels: LoadedPack) -> None:
@@ -90,7 +108,7 @@ def test_a_side_stream_and_a_graph(cuda: Any, kernels: LoadedPack) -> None:
     assert (out == 15).all()
 
 
-@pytest.mark.parametrize("name", ["clustered", "cooperative", "dependent"])
+@pytest.mark.parametrize("name", ["clustered", "wide_cluster", "cooperative", "dependent"])
 def test_launch_attributes(cuda: Any, kernels: LoadedPack, name: str) -> None:
     out = cuda.zeros(3000, device="cuda", dtype=cuda.int32)
     kernels[name](out, 3000)
