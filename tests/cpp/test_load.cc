@@ -1,5 +1,5 @@
 // Loading on NVIDIA: which image, the proof, captures, preloading, resets. Devices sm_86, sm_90 and sm_80. With the
-// argument "old" the driver is CUDA 11.8's, which has no cuLibrary; with "12.3" one that says no layouts.
+// argument "old" the driver is CUDA 11.8's, whose contexts have no ids; with "12.3" one that says no layouts.
 
 #include <cstdlib>
 #include <cstring>

@@ -368,7 +368,7 @@ FAKE_API int cuDevicePrimaryCtxReset_v2(int ordinal) {
   ENTER(cuDevicePrimaryCtxReset_v2);
   const Device *device = state().device(ordinal);
   if (device == nullptr) return kInvalidDevice;
-  state().reset(device->primary);
+  state().destroy(device->primary);
   return kOk;
 }
 
@@ -584,7 +584,6 @@ FAKE_API_NEW int cuLibraryGetKernel(void **kernel, void *handle, const char *nam
   auto *library = static_cast<Library *>(handle);
   TRY(check_handle(k_cuLibraryGetKernel, "the library", library));
   if (kernel == nullptr || name == nullptr) return kInvalidValue;
-  if (library->reset.load()) TRY(static_cast<int>(state().reset_error.load()));
   int error = kNoBinaryForGpu;
   for (const Device &device : state().machine().devices) {
     if (error != kOk) error = check_image(library->image, device.arch);

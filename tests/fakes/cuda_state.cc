@@ -92,7 +92,6 @@ uint64_t live(const std::string &what) { return state().live(what); }
 void option(const std::string &name, int64_t value) {
   if (name == "file_backed" || name.empty()) state().file_backed_error.store(value);
   if (name == "param_lie" || name.empty()) state().param_lie.store(value);
-  if (name == "reset_error" || name.empty()) state().reset_error.store(value);
   if (name == "max_clusters" || name.empty()) state().max_clusters.store(name.empty() ? -1 : value);
 }
 
@@ -157,14 +156,6 @@ Context *State::create_context(int device, bool primary) {
 
 void State::destroy(Context *context) {
   const std::lock_guard<std::mutex> lock(mutex);
-  kill_context(context);
-}
-
-void State::reset(Context *context) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  for (Library &library : libraries_) {
-    if (library.used_in.count(context) != 0) library.reset.store(true);
-  }
   kill_context(context);
 }
 

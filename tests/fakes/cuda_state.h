@@ -51,9 +51,8 @@ struct Module {
 struct Library {
   std::atomic<Life> life{Life::kAlive};
   Image image;
-  bool preserved = false;          // the caller promised to keep the bytes until the unload
-  std::set<Context *> used_in;     // contexts that have loaded it by now
-  std::atomic<bool> reset{false};  // it was used in a context that a reset of its device destroyed
+  bool preserved = false;       // the caller promised to keep the bytes until the unload
+  std::set<Context *> used_in;  // contexts that have loaded it by now
 };
 
 // A CUfunction, or a CUkernel: then `context` is null. A function of a kernel has the kernel's attributes.
@@ -104,7 +103,6 @@ class State {
   Context *create_context(int device, bool primary);
   void destroy(Context *context);
   // A primary one, as cuDevicePrimaryCtxReset does it: who has retained it, has it still.
-  void reset(Context *context);
   // A primary one, that nobody has retained or that was reset, lives again as another context.
   void revive(Context *context);
   Stream *create_stream(Context *context, bool blocking);
@@ -126,7 +124,6 @@ class State {
   std::atomic<bool> forked{false};  // from a process that had used it: unusable for ever
   std::atomic<int64_t> file_backed_error{0};
   std::atomic<int64_t> param_lie{0};      // added to the size of the last parameter that is asked for
-  std::atomic<int64_t> reset_error{0};    // of a library that was used before a reset
   std::atomic<int64_t> max_clusters{-1};  // that cuOccupancyMaxActiveClusters says; -1: one a GPC
   Captures captures;
   Memory memory;

@@ -83,7 +83,6 @@ typedef struct fake_map {
  * hide       cuGetProcAddress does not find it, and calling it all the same is a violation
  * option     "file_backed": the code for an image that lies in a mapped file (HIP: 301 or 200); 0: none
  *            "param_lie" (CUDA): what cuFuncGetParamInfo adds to the size of a kernel's last parameter
- *            "reset_error" (CUDA): the code for a library that was used before a reset of its device
  *            "max_clusters" (CUDA): what cuOccupancyMaxActiveClusters says
  *            "capture_allocation" (HIP): the code for an allocation on a stream that captures */
 #define FAKE_CONTROLS(X)                                                      \
