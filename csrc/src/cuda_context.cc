@@ -81,11 +81,11 @@ CUresult id_of(void *context, uint64_t *id) {
 
 namespace {
 
-// The thread's current context, which it has.
-kpk_status current_place(const char *kernel, Place *out) {
-  if (const CUresult code = id_of(nullptr, &out->context)) {
-    return failed(kernel, g_api.has_ids ? "cuCtxGetId" : "cuCtxGetCurrent", code);
-  }
+// The thread's current context, which it has; `id` is its, or 0 where it is not known yet.
+kpk_status current_place(const char *kernel, uint64_t id, Place *out) {
+  const CUresult code = id != 0 ? kSuccess : id_of(nullptr, &id);
+  if (code != kSuccess) return failed(kernel, g_api.has_ids ? "cuCtxGetId" : "cuCtxGetCurrent", code);
+  out->context = id;
   out->device = g_api.has_ids ? device_of_context(out->context) : nullptr;
   if (out->device != nullptr) return KPK_OK;
   if (const kpk_status status = current_device(kernel, &out->device)) return status;
@@ -126,8 +126,9 @@ kpk_status enter(void *stream, const char *kernel, Place *out, void **before) {
     if (const kpk_status status = set_current(context, kernel)) return status;
     // A thread without a context keeps the one it was given, as with the CUDA runtime.
     if (current != nullptr && current != context) *before = current;
+    id = 0;
   }
-  const kpk_status status = current_place(kernel, out);
+  const kpk_status status = current_place(kernel, id, out);
   if (status != KPK_OK) leave(*before);
   return status;
 }

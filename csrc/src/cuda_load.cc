@@ -97,25 +97,23 @@ bool param_of_function(void *function, uint32_t index, Param *out) {
   return true;
 }
 
-// The layout by the image's own note, and, for PTX, which has none, by the driver's word: what the driver first says
-// of a function's parameters takes it 2 to 3 us (H200, driver 580), a tenth of a first launch. The rest by the driver.
+// A cubin is what its own note says; asking the driver would take a tenth of a first launch (the first word on a
+// function's parameters takes it 2 to 3 us: H200, driver 580). PTX has no note: there it is the driver's word.
 kpk_status prove_function(const LoadRequest &request, void *function) {
   const kpk_abi_image &image = *request.image;
   const uint8_t kind = request.view->target(image).kind;
+  Note note;
   Word word{};
-  if (kind == KPK_IMAGE_PTX) {
+  if (kind != KPK_IMAGE_PTX) {
+    if (const kpk_status status = word_of_image(image, kind, &note, &word)) return status;
+  } else {
+    word.whose = "the driver";
     word.param = g_api.param_info == nullptr ? nullptr : param_of_function;
     word.from = function;
-  } else {
-    Note note;
-    if (const kpk_status status = word_of_image(image, kind, &note, &word)) return status;
-    if (const kpk_status status = prove(image, *request.device, word)) return status;
-    word = Word{};
+    word.max_threads = attribute_of(function, kFuncMaxThreads);
+    word.static_shared_bytes = attribute_of(function, kFuncStaticShared);
+    word.registers = attribute_of(function, kFuncRegisters);
   }
-  word.whose = "the driver";
-  word.max_threads = attribute_of(function, kFuncMaxThreads);
-  word.static_shared_bytes = attribute_of(function, kFuncStaticShared);
-  word.registers = attribute_of(function, kFuncRegisters);
   return prove(image, *request.device, word);
 }
 

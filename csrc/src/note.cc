@@ -78,13 +78,19 @@ class Elf {
   }
 
   // The section called `first` and `second` together.
-  bool find(const char *first, const char *second, ByteSpan *out) const {
-    const size_t a = std::strlen(first), b = std::strlen(second) + 1;
+  template <size_t N>
+  bool find(const char (&first)[N], const char *second, ByteSpan *out) const {
+    constexpr size_t a = N - 1;
+    const size_t b = std::strlen(second) + 1;
+    ByteSpan headers;
+    if (!slice(image_, table_, count_ * kSectionBytes, &headers)) return false;
     for (uint32_t i = 0; i < count_; ++i) {
-      Section section;
+      uint32_t at_name = 0;
       ByteSpan name;
-      if (!at(i, &section) || !slice(names_, section.name, a + b, &name)) continue;
-      if (std::memcmp(name.data, first, a) != 0 || std::memcmp(name.data + a, second, b) != 0) continue;
+      std::memcpy(&at_name, headers.data + i * kSectionBytes, sizeof at_name);
+      if (!slice(names_, at_name, a + b, &name) || std::memcmp(name.data, first, a) != 0) continue;
+      Section section;
+      if (std::memcmp(name.data + a, second, b) != 0 || !at(i, &section)) continue;
       *out = section.content;
       return out->data != nullptr;
     }
@@ -132,7 +138,9 @@ uint32_t block_of(ByteSpan triple) {
 
 void read_attribute(const Attribute &attribute, Note *out) {
   switch (attribute.number) {
-    case kKparamInfo: ++out->param_count; break;
+    case kKparamInfo:
+      if (out->param_count++ == 0) out->next = attribute.payload;
+      break;
     case kCbankParamSize: out->param_bytes = attribute.value; break;
     case kMaxThreads: out->max_threads = block_of(attribute.payload); break;
     case kReqntid: out->exact_threads = block_of(attribute.payload); break;
@@ -140,18 +148,29 @@ void read_attribute(const Attribute &attribute, Note *out) {
   }
 }
 
+bool read_param(ByteSpan payload, uint32_t index, Param *out) {
+  uint16_t number = 0, offset = 0;
+  uint32_t packed = 0;
+  if (payload.size != kKparamBytes || !load(payload, 4, &number) || number != index) return false;
+  load(payload, 6, &offset);
+  load(payload, 8, &packed);
+  *out = {offset, packed >> 18};
+  return true;
+}
+
 bool cubin_param(const Note &note, uint32_t index, Param *out) {
+  // They lie in a row, the last one first; elsewhere is looked for what does not.
+  constexpr size_t kRecordBytes = 4 + kKparamBytes;
+  ByteSpan payload;
+  const auto first = static_cast<size_t>(note.next.data - note.params.data);
+  if (index < note.param_count &&
+      slice(note.params, first + (note.param_count - 1 - index) * kRecordBytes, kKparamBytes, &payload) &&
+      payload.data[-3] == kKparamInfo && read_param(payload, index, out)) {
+    return true;
+  }
   Attribute attribute;
   for (size_t at = 0; next_attribute(note.params, &at, &attribute);) {
-    uint16_t number = 0, offset = 0;
-    uint32_t packed = 0;
-    if (attribute.number != kKparamInfo || attribute.payload.size != kKparamBytes) continue;
-    load(attribute.payload, 4, &number);
-    load(attribute.payload, 6, &offset);
-    load(attribute.payload, 8, &packed);
-    if (number != index) continue;
-    *out = {offset, packed >> 18};
-    return true;
+    if (attribute.number == kKparamInfo && read_param(attribute.payload, index, out)) return true;
   }
   return false;
 }

@@ -28,9 +28,9 @@ struct Note {
   uint32_t warp_size;            // AMD; 0: not said
   bool is_cubin;
   ByteSpan params;  // the records that param_at() reads
-  // Of a code object: where the next parameter starts, so that reading them in order reads each once.
+  // Where to read on, so that reading parameters in order reads each once. Of a cubin: the first record of them.
   ByteSpan next;
-  uint32_t next_argument;  // hidden ones count
+  uint32_t next_argument;  // of a code object; hidden ones count
   uint32_t next_index;
 };
 

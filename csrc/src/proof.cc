@@ -73,10 +73,11 @@ kpk_status prove_block(const kpk_abi_image &image, const Device &device, const W
                 "%s: block: expected (in the archive) %u threads, got (from %s) at most %u; %s", symbol,
                 threads, word.whose, word.max_threads, kBuildAgain);
   }
-  const uint64_t registers = uint64_t{threads} * word.registers;
+  const uint32_t of_thread = word.registers != 0 ? word.registers : image.registers;
+  const uint64_t registers = uint64_t{threads} * of_thread;
   if (device.max_registers != 0 && registers > device.max_registers) {
     return fail(KPK_ERROR_LIMIT, "%s: needs %llu registers a block (%u threads of %u), %s has %u", symbol,
-                static_cast<unsigned long long>(registers), threads, word.registers, device.arch,
+                static_cast<unsigned long long>(registers), threads, of_thread, device.arch,
                 device.max_registers);
   }
   return KPK_OK;
