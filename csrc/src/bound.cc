@@ -41,22 +41,22 @@ kpk_status pinned(const char *call, const kpk_bound *bound, const Function **out
 [[gnu::cold]] kpk_status refuse_pinned(const Function &function, const kpk_abi_overload &overload,
                                        const Call &call) {
   Text why = message();
-  why.add("%s: the handle is pinned to %s, which may not run this call", function.view->name(),
+  why.add("%s: the handle is pinned to %s, which may not run this call", function.plan.view->name(),
           text(function.plan.variant->name));
-  add_reasons(*function.view, overload, call, *function.device, &why);
+  add_reasons(*function.plan.view, overload, call, *function.plan.device, &why);
   return KPK_ERROR_NO_VARIANT;
 }
 
 // Checks a call of a pinned function: is it of its overload, and may the variant run it?
 kpk_status check_pinned(const DeviceState &device, const Function &function, const kpk_arg *args,
                         uint32_t count, uint64_t signature, Chosen *out) {
-  const KernelView &view = *function.view;
+  const KernelView &view = *function.plan.view;
   const kpk_abi_variant &variant = *function.plan.variant;
   uint32_t index = variant.overload;
   if (signature == 0) signature = kpk_signature(args, count);
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
   const Choices &choices = *device.overloads[index];
-  *out = {&function, choices.overload, {some(args, count), count, 0, 0, 0}};
+  *out = {&function, {some(args, count), count, 0, 0, 0}};
   if (index != variant.overload) return refuse_pinned(function, view.overloads[index], out->call);
   if (const kpk_status status = check_arguments(view, *choices.overload, choices.checks, true, &out->call))
     return status;
@@ -84,7 +84,7 @@ kpk_status refuse_elsewhere(const DeviceState &device) {
 
 // A call unlike the one before.
 [[gnu::noinline]] kpk_status launch_anew(const kpk_bound &bound, void *stream, const kpk_arg *args,
-                                         uint32_t count, uint64_t signature, const Function **launched) {
+                                         uint32_t count, uint64_t signature) {
   DeviceState &device = state_of(bound);
   Chosen chosen;
   const auto *function = static_cast<const Function *>(bound.function);
@@ -93,36 +93,58 @@ kpk_status refuse_elsewhere(const DeviceState &device) {
                                     : choose(device, bound.context, args, count, signature, &chosen)) {
     return or_fall_back(status, device, stream, args, count);
   }
+  const bool known = device.last.load(std::memory_order_relaxed) == chosen.function;
   device.last.store(chosen.function, std::memory_order_release);
-  *launched = chosen.function;
-  return launch_chosen(chosen, stream);
+  return launch_chosen(chosen, stream, known, &device.shortcut);
 }
 
-bool is_of(const kpk_stream &stream, const DeviceState &device) {
-  return stream.vendor == KPK_VENDOR_ANY || stream.vendor == device.device->vendor;
+bool is_of(const kpk_stream &stream, const kpk_bound &bound) {
+  return stream.vendor == KPK_VENDOR_ANY || stream.vendor == bound.device.vendor;
 }
 
-kpk_status launch_bound(const char *call, const kpk_bound *bound, const kpk_stream &stream,
-                        const kpk_arg *args, uint32_t count, uint64_t signature, const Function **launched) {
-  if (const kpk_status status = check_bound(call, bound, args, count)) return status;
-  DeviceState &device = state_of(*bound);
+// The shortcut that was taken last, if this launch can take it; otherwise null.
+inline const Shortcut *last_shortcut(const kpk_bound &bound, const kpk_stream &stream) {
+  const DeviceState &device = state_of(bound);
+  const auto *pinned_to = static_cast<const Function *>(bound.function);
+  const Shortcut *shortcut =
+      (pinned_to != nullptr ? pinned_to->shortcuts : device.shortcut).load(std::memory_order_acquire);
+  if (shortcut == nullptr || !is_plain() || !is_of(stream, bound)) return nullptr;
+  const Plan *plan = shortcut->plan;
+  return plan != nullptr && plan->context == bound.context ? shortcut : nullptr;
+}
+
+// What was launched last through such a handle, if it can be launched again; otherwise null.
+const Function *last_launched(const kpk_bound &bound, const kpk_stream &stream) {
+  const auto *last = static_cast<const Function *>(bound.function);
+  if (last == nullptr) last = state_of(bound).last.load(std::memory_order_acquire);
+  const bool good = last != nullptr && last->plan.context == bound.context && is_plain();
+  return good && is_of(stream, bound) ? last : nullptr;
+}
+
+// For a call of other types.
+[[gnu::noinline]] const Shortcut *other_shortcut(const kpk_bound &bound, const kpk_stream &stream,
+                                                 uint64_t types) {
+  const Function *last = last_launched(bound, stream);
+  return last == nullptr ? nullptr : keep(state_of(bound).shortcut, find_shortcut(*last, types));
+}
+
+// The last shortcut is none for this call, or there is something to say about the handle.
+[[gnu::noinline]] kpk_status launch_otherwise(const kpk_bound &bound, kpk_stream stream, const kpk_arg *args,
+                                              uint32_t count, uint64_t signature) {
+  DeviceState &device = state_of(bound);
   // Dry runs are for all; a handle that was bound in one stays there.
   if (is_dry() && !is_dry_device(*device.device))
-    return kpk_launch(bound->kernel, stream, args, count, signature);
-  if (!is_of(stream, device) && !is_dry_device(*device.device)) return refuse_vendor(device);
-  if (signature == 0) signature = kpk_signature(args, count);
-  args = some(args, count);
-  const auto *last = static_cast<const Function *>(bound->function);
-  if (last == nullptr) last = device.last.load(std::memory_order_acquire);
+    return kpk_launch(bound.kernel, stream, args, count, signature);
+  if (!is_of(stream, bound) && !is_dry_device(*device.device)) return refuse_vendor(device);
+  const Function *last = last_launched(bound, stream);
+  const Shortcut *tried = last_shortcut(bound, stream);
+  const Shortcut *shortcut =
+      last == nullptr ? nullptr : keep(device.shortcut, find_shortcut(*last, args, count));
   kpk_status status;
-  if (last != nullptr && last->context == bound->context && is_plain()) {
-    prefetch(*last);
-    if (relaunch(*last, stream.handle, args, count, signature, &status)) {
-      *launched = last;
-      return status != kElsewhere ? status : refuse_elsewhere(device);
-    }
+  if (shortcut == nullptr || shortcut == tried ||
+      !launch_args(*shortcut, stream.handle, args, count, &status)) {
+    status = launch_anew(bound, stream.handle, some(args, count), count, signature);
   }
-  status = launch_anew(*bound, stream.handle, args, count, signature, launched);
   return status != kElsewhere ? status : refuse_elsewhere(device);
 }
 
@@ -131,7 +153,7 @@ void describe(const Function &function, kpk_function *out) {
   *out = {function.plan.function,
           text(function.plan.variant->name),
           text(image.symbol),
-          text(function.view->target(image).name),
+          text(function.plan.view->target(image).name),
           {function.plan.block, 1, 1},
           {image.cluster[0], image.cluster[1], image.cluster[2]},
           image.shared_bytes,
@@ -161,19 +183,14 @@ kpk_status check_room(const Function &function, const void *params, size_t bytes
 }
 
 kpk_status fill_node(const Chosen &chosen, void *params, kpk_node *out) {
-  const Function &function = *chosen.function;
-  const Plan &plan = function.plan;
-  LaunchRequest request{function.view, function.device, &plan, chosen.call.args, {}, nullptr, nullptr};
-  request.params = static_cast<unsigned char *>(params);
+  const Plan &plan = chosen.function->plan;
+  LaunchRequest request{&plan, chosen.call.args, {}, nullptr, static_cast<unsigned char *>(params)};
   bool empty;
-  if (const kpk_status status = fill_grid(*function.view, plan, *chosen.overload, *function.device,
-                                          chosen.call, request.grid, &empty)) {
-    return status;
-  }
+  if (const kpk_status status = fill_grid(plan, chosen.call, request.grid, &empty)) return status;
   if (empty) {
     return fail(KPK_ERROR_GRID,
                 "%s: expected a grid with something in it, got an empty one: leave the node out",
-                function.view->name());
+                plan.view->name());
   }
   std::memset(params, 0, plan.param_bytes);
   fill_params(plan, chosen.call.args, request.params);
@@ -222,37 +239,35 @@ kpk_status kpk_bind_call(const kpk_kernel *kernel, kpk_device device, const kpk_
 
 kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
-  const kpk::Function *launched = nullptr;
-  return kpk::launch_bound("kpk_launch_bound", bound, stream, args, count, signature, &launched);
+  if (const kpk_status status = kpk::check_bound("kpk_launch_bound", bound, args, count)) return status;
+  const kpk::Shortcut *shortcut = kpk::last_shortcut(*bound, stream);
+  kpk_status status;
+  if (shortcut == nullptr || !kpk::launch_args(*shortcut, stream.handle, args, count, &status))
+    return kpk::launch_otherwise(*bound, stream, args, count, signature);
+  return status != kpk::kElsewhere ? status : kpk::refuse_elsewhere(kpk::state_of(*bound));
 }
 
 kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, const kpk_packed *call) {
   if (bound == nullptr || call == nullptr)
     return kpk::refuse_null("kpk_launch_bound_packed", "a handle and a call");
-  if (bound->state == nullptr || !kpk::is_plain()) return KPK_UNPACK;
-  const kpk::DeviceState &device = kpk::state_of(*bound);
-  if (stream.vendor != KPK_VENDOR_ANY && stream.vendor != device.device->vendor) return KPK_UNPACK;
-  const kpk::Packed *packed = nullptr;
-  if (bound->function != nullptr) {
-    packed = static_cast<const kpk::Function *>(bound->function)->packed.load(std::memory_order_acquire);
-    while (packed != nullptr && packed->types != call->types) packed = packed->next;
-    if (packed != nullptr && packed->plan == nullptr) return KPK_UNPACK;
-  } else {
-    packed = device.packed.load(std::memory_order_acquire);
-    if (packed != nullptr && packed->function->context != bound->context) return KPK_UNPACK;
+  if (bound->state == nullptr) return KPK_UNPACK;
+  const kpk::Shortcut *shortcut = kpk::last_shortcut(*bound, stream);
+  if (shortcut == nullptr || shortcut->types != call->types) {
+    shortcut = kpk::other_shortcut(*bound, stream, call->types);
+    if (shortcut == nullptr) return KPK_UNPACK;
   }
   kpk_status status;
-  const bool launched = packed != nullptr && kpk::launch_packed(*packed, stream.handle, *call, &status);
+  const bool launched = kpk::launch_packed(*shortcut, stream.handle, *call, &status);
   return launched && status != kpk::kElsewhere ? status : KPK_UNPACK;
 }
 
 kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
                                  uint32_t count, uint64_t signature, uint64_t types) {
-  const kpk::Function *launched = nullptr;
-  const kpk_status status =
-      kpk::launch_bound("kpk_launch_bound_args", bound, stream, args, count, signature, &launched);
-  if (status == KPK_OK) kpk::learn(kpk::state_of(*bound).packed, launched, args, count, types);
-  return status;
+  if (const kpk_status status = kpk::check_bound("kpk_launch_bound_args", bound, args, count)) return status;
+  const kpk::Shortcut *tried = kpk::last_shortcut(*bound, stream);
+  if (types == 0 || tried == nullptr || tried->types != types)
+    return kpk_launch_bound(bound, stream, args, count, signature);
+  return kpk::launch_otherwise(*bound, stream, args, count, signature);
 }
 
 kpk_status kpk_bound_function(const kpk_bound *bound, kpk_function *out) {
@@ -269,8 +284,8 @@ kpk_status kpk_bound_occupancy(const kpk_bound *bound, int *blocks, int *cluster
   *blocks = *clusters = 0;
   const kpk::Function *function = nullptr;
   if (const kpk_status status = kpk::pinned("kpk_bound_occupancy", bound, &function)) return status;
-  return function->device->driver->occupancy(*function->device, function->plan,
-                                             kpk::text(function->plan.image->symbol), blocks, clusters);
+  return function->plan.device->driver->occupancy(*function->plan.device, function->plan,
+                                                  kpk::text(function->plan.image->symbol), blocks, clusters);
 }
 
 kpk_status kpk_bound_node(const kpk_bound *bound, const kpk_arg *args, uint32_t count, uint64_t signature,

@@ -260,9 +260,11 @@ void fill_checks(const KernelView &view, const kpk_abi_overload &overload, Param
     if (param.kind == KPK_PARAM_SELECTED || !is_integer(types[i])) continue;
     const Range range = range_of(view, overload, i);
     check.integer = -1;
-    if (range.least > 0 || range.most < 0) check.flags |= ParamCheck::kExact;
-    while (check.sure_bits > 0 && (range.most >> (check.sure_bits - 1)) == 0) --check.sure_bits;
-    if (check.sure_bits < 63 && range.most + 1 != int64_t{1} << check.sure_bits) --check.sure_bits;
+    if (range.least > 0 || range.most < 0) {
+      check.flags |= ParamCheck::kExact;
+    } else {  // the largest power of two that is not above range.most + 1
+      check.sure_bits = static_cast<uint8_t>(63 - __builtin_clzll(static_cast<uint64_t>(range.most) + 1));
+    }
   }
 }
 

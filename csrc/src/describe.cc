@@ -78,6 +78,30 @@ void add_requirement(const KernelView &view, const kpk_abi_requirement &requirem
   }
 }
 
+// May a hole be why no variant of the overload runs the call? Of a variant that is not packed, nobody knows the
+// overload; of one that has another image for the device, the reason is another.
+bool concerns(const KernelView &view, const kpk_abi_hole &hole, const kpk_abi_overload &overload,
+              const Device &device) {
+  if (hole.variant == KPK_HOLE_NO_VARIANT) return true;
+  const kpk_abi_variant &variant = view.variants[hole.variant];
+  return &view.overloads[variant.overload] == &overload && best_image(view, variant, device) == kNoImage;
+}
+
+// The holes that a message names: it has no room for all of a large build.
+constexpr uint32_t kMostHoles = 8;
+
+void add_holes(const KernelView &view, const kpk_abi_overload *overload, const Device &device, Text *out) {
+  const Table<kpk_abi_hole> holes(view.kernel->holes);
+  uint32_t named = 0, more = 0;
+  Text nowhere = Text::nowhere();
+  for (uint32_t i = 0; i < holes.size(); ++i) {
+    if (overload != nullptr && !concerns(view, holes[i], *overload, device)) continue;
+    const bool room = named < kMostHoles;
+    if (add_hole(view, i, device, room ? out : &nowhere)) ++(room ? named : more);
+  }
+  if (more != 0) out->add("\n  and %u more that did not compile", more);
+}
+
 }  // namespace
 
 void add_arg(const kpk_arg &arg, bool selected, Text *out) {
@@ -191,10 +215,29 @@ void add_prototype(const KernelView &view, Text *out) {
   out->add(")");
 }
 
-void add_targets(const KernelView &view, Text *out) {
-  for (uint32_t i = 0; i < view.targets.size(); ++i) {
-    out->add("%s%s", i == 0 ? "" : ", ", text(view.targets[i].name));
+bool has_image(const KernelView &view, uint32_t target) {
+  for (uint32_t i = 0; i < view.images.size(); ++i) {
+    if (view.images[i].target == target) return true;
   }
+  return false;
+}
+
+void add_targets(const KernelView &view, Text *out) {
+  const char *separator = "";
+  for (uint32_t i = 0; i < view.targets.size(); ++i) {
+    if (!has_image(view, i)) continue;  // only holes
+    out->add("%s%s", separator, text(view.targets[i].name));
+    separator = ", ";
+  }
+  if (*separator == '\0') out->add("none");
+}
+
+bool add_hole(const KernelView &view, uint32_t hole, const Device &device, Text *out) {
+  const kpk_abi_hole &missing = Table<kpk_abi_hole>(view.kernel->holes)[hole];
+  const kpk_abi_target &target = view.targets[missing.target];
+  if (distance(target, device) < 0) return false;
+  out->add("\n  %s: not built for %s: %s", text(missing.name), text(target.name), text(missing.reason));
+  return true;
 }
 
 void add_reason(const KernelView &view, const kpk_abi_variant &variant, Verdict verdict, ExprError error,
@@ -243,11 +286,17 @@ void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const
   }
   out->add("\n  called with ");
   add_call(view, call.args, out);
+  add_holes(view, &overload, device, out);
+}
+
+void add_no_image_sentence(const KernelView &view, const Device &device, Text *out) {
+  out->add("%s: no image for %s; this archive has ", view.name(), device.arch);
+  add_targets(view, out);
 }
 
 void add_no_image(const KernelView &view, const Device &device, Text *out) {
-  out->add("%s: no image for %s; this archive has ", view.name(), device.arch);
-  add_targets(view, out);
+  add_no_image_sentence(view, device, out);
+  add_holes(view, nullptr, device, out);
 }
 
 void add_no_variant(const KernelView &view, const Device &device, Text *out) {

@@ -27,15 +27,22 @@ void add_selected_values(const KernelView &view, uint32_t selected, Text *out);
 void add_overload(const KernelView &view, const kpk_abi_overload &overload, Text *out);
 // "softmax(*{fp16,bf16} out_ptr, ..., launch n_rows)"
 void add_prototype(const KernelView &view, Text *out);
-// "gfx90a, gfx942, sm_90"
+// Has any variant an image for target number `target`? One that has none is there for its holes.
+bool has_image(const KernelView &view, uint32_t target);
+// "gfx90a, gfx942, sm_90": what there are images for, or "none"
 void add_targets(const KernelView &view, Text *out);
 // "guard n_cols <= BLOCK does not hold (BLOCK=256)": what judge() found.
 void add_reason(const KernelView &view, const kpk_abi_variant &variant, Verdict verdict, ExprError error,
                 const Call &call, Text *out);
-// "fp16.BLOCK1024.w4: guard n_cols <= BLOCK does not hold", a line each
+// "  fp16.BLOCK1024.w4: not built for sm_90: out of resources", a line, if hole number `hole` is for the device; says
+// whether it is.
+bool add_hole(const KernelView &view, uint32_t hole, const Device &device, Text *out);
+// "fp16.BLOCK1024.w4: guard n_cols <= BLOCK does not hold", a line each, then what did not compile
 void add_reasons(const KernelView &view, const kpk_abi_overload &overload, const Call &call,
                  const Device &device, Text *out);
 // "softmax: no image for gfx1100; this archive has gfx90a, sm_90"
+void add_no_image_sentence(const KernelView &view, const Device &device, Text *out);
+// The same, then what did not compile, a line each
 void add_no_image(const KernelView &view, const Device &device, Text *out);
 // "softmax: no variant may run this call on sm_90"
 void add_no_variant(const KernelView &view, const Device &device, Text *out);

@@ -35,10 +35,8 @@ struct LoadRequest {
 };
 
 struct LaunchRequest {
-  const KernelView *view;  // for messages
-  const Device *device;
   const Plan *plan;
-  const kpk_arg *args;
+  const kpk_arg *args;  // null where the plan is a plain one
   uint32_t grid[3];
   void *stream;
   unsigned char *params;  // plan->param_bytes

@@ -98,7 +98,7 @@ void add_attributes(const LaunchRequest &request, Text *out) {
     out->add("%scooperative", between);
     between = ", ";
   }
-  if ((image.flags & KPK_IMAGE_PDL) != 0 && request.device->vendor == KPK_VENDOR_CUDA) {
+  if ((image.flags & KPK_IMAGE_PDL) != 0 && request.plan->device->vendor == KPK_VENDOR_CUDA) {
     out->add("%sprogrammatic dependent launch", between);
     between = ", ";
   }
@@ -108,7 +108,7 @@ void add_attributes(const LaunchRequest &request, Text *out) {
 kpk_status launch(const LaunchRequest &request) {
   const kpk_abi_image &image = *request.plan->image;
   Text out = message();
-  out.add("%s on %s (dry)\n", request.view->name(), request.device->arch);
+  out.add("%s on %s (dry)\n", request.plan->view->name(), request.plan->device->arch);
   out.add("  variant  %s\n", text(request.plan->variant->name));
   out.add("  image    %s, %llu bytes, %u registers, %u bytes spilled\n", text(image.symbol),
           static_cast<unsigned long long>(image.raw_bytes), image.registers, image.spill_bytes);
@@ -119,7 +119,7 @@ kpk_status launch(const LaunchRequest &request) {
   add_scratch(request, KPK_SCRATCH_PROFILE, "profile", &out);
   add_attributes(request, &out);
   out.add("  args     ");
-  add_call(*request.view, request.args, &out);
+  add_call(*request.plan->view, request.args, &out);
   return answer();
 }
 
@@ -130,7 +130,7 @@ kpk_status encode(const Device &, const kpk_tensor &, const kpk_abi_tensordesc &
   return KPK_OK;
 }
 
-bool asks() { return true; }
+bool asks() { return false; }
 uint64_t here(void *) { return 0; }
 uint64_t place(const Device &, uint64_t) { return 0; }
 kpk_status enter(void *, const char *, Place *, void **) { return KPK_ERROR_NO_DEVICE; }

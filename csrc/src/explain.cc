@@ -20,7 +20,8 @@ kpk_status refuse_variant(const DeviceState &device) {
   uint32_t with_image = 0;
   for (uint32_t k = 0; k < view.overloads.size(); ++k) with_image += device.overloads[k]->count;
   Text why = message();
-  with_image == 0 ? add_no_image(view, *device.device, &why) : add_no_variant(view, *device.device, &why);
+  with_image == 0 ? add_no_image_sentence(view, *device.device, &why)
+                  : add_no_variant(view, *device.device, &why);
   return with_image == 0 ? KPK_ERROR_NO_IMAGE : KPK_ERROR_NO_VARIANT;
 }
 
@@ -65,8 +66,6 @@ kpk_status find_image(Answer *answer) {
 
 kpk_status check_tensors(const Answer &answer) {
   LaunchRequest request = {};
-  request.view = &answer.kernel->view;
-  request.device = answer.device->device;
   request.plan = &answer.plan;
   request.args = answer.call.args;
   return fill_tensors(request);
@@ -87,10 +86,7 @@ kpk_status ask_device(const DeviceState &device, const kpk_arg *args, uint32_t c
   out->candidate = select(view, *choices, out->call);
   if (out->candidate == nullptr) return refuse_variant(device);
   if (const kpk_status status = find_image(out)) return status;
-  if (const kpk_status status =
-          fill_grid(view, out->plan, overload, *device.device, out->call, out->grid, &out->empty)) {
-    return status;
-  }
+  if (const kpk_status status = fill_grid(out->plan, out->call, out->grid, &out->empty)) return status;
   return out->plan.tensors && !out->empty ? check_tensors(*out) : KPK_OK;
 }
 
@@ -101,11 +97,12 @@ void add_reach(const kpk_abi_target &target, const Device &device, Text *out) {
   const int far = distance(target, device);
   const bool cuda = target.vendor == KPK_VENDOR_CUDA;
   if (target.vendor != device.vendor) return out->add("of another vendor");
-  if (far >= 0 && target.reach == KPK_REACH_FORWARD) return out->add("PTX, which the driver compiles");
-  if (far >= 0 && (!cuda || target.arch == device.capability)) {
+  const bool family = target.reach == KPK_REACH_FAMILY;
+  if (far >= 0 && target.kind == KPK_IMAGE_PTX) return out->add("PTX, which the driver compiles");
+  if (far >= 0 && (cuda ? target.arch == device.capability : !family)) {
     return out->add(!cuda && far < 2 ? "exact, with features" : "exact");
   }
-  if (far >= 0) return out->add(target.reach == KPK_REACH_FAMILY ? "same family" : "same major version");
+  if (far >= 0) return out->add(family ? "same family" : "same major version");
   if (!cuda) {
     const size_t length = std::strcspn(device.arch, ":");
     const char *processor = text(target.processor);
@@ -151,6 +148,7 @@ void add_other_images(const Answer &answer, Text *out) {
 // Where the device has no image at all: what there is, and why it is not for it.
 void add_targets_and_reach(const KernelView &view, const Device &device, Text *out) {
   for (uint32_t i = 0; i < view.targets.size(); ++i) {
+    if (!has_image(view, i)) continue;
     out->add("\n  %s: ", text(view.targets[i].name));
     add_reach(view.targets[i], device, out);
   }
@@ -188,11 +186,10 @@ void add_holes(const KernelView &view, const Device &device, Text *out) {
   const Table<kpk_abi_hole> holes(view.kernel->holes);
   bool first = true;
   for (uint32_t i = 0; i < holes.size(); ++i) {
-    const kpk_abi_target &target = view.targets[holes[i].target];
-    if (distance(target, device) < 0) continue;
+    if (distance(view.targets[holes[i].target], device) < 0) continue;
     if (first) out->add("\nasked for, but not compiled:");
     first = false;
-    out->add("\n  %s for %s: %s", text(holes[i].name), text(target.name), text(holes[i].reason));
+    add_hole(view, i, device, out);
   }
 }
 

@@ -74,7 +74,7 @@ Attempt launch_here(const LaunchRequest &request) {
 // every caller a driver query, so the refusal is the question.
 Attempt launch_there(const LaunchRequest &request, const Attempt &refused) {
   int before = 0;
-  const int there = request.device->ordinal;
+  const int there = request.plan->device->ordinal;
   if (g_api.get_device(&before) != kSuccess || before == there) return refused;
   g_api.get_last_error();  // the refusal is answered here: nobody else is to find it
   if (const hipError code = g_api.set_device(there)) return {code, "hipSetDevice"};

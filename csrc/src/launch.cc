@@ -1,6 +1,6 @@
-// The launch. A call like the one before takes a short lane: as one block (packed.h), or by its memo (memo.h). Any
-// other is chosen, in order: overload, checks, variant, function, grid, parameter block, driver. After the first
-// launch of a variant in a context it takes no lock and allocates nothing.
+// The launch. A call like one before takes a shortcut (shortcut.h). Any other is chosen, in order: overload, checks,
+// variant, function, grid, parameter block, driver. After the first launches of a variant in a context, which load it
+// and learn the shortcut, it takes no lock and allocates nothing.
 
 #include "launch.h"
 
@@ -41,7 +41,6 @@ namespace {
                                             uint64_t signature, uint32_t looked_first, Choices **out) {
   KernelState &state = *device.kernel;
   uint32_t index = looked_first;
-  if (signature == 0 && count == state.view.params.size()) signature = kpk_signature(args, count);
   if (const kpk_status status = find_overload(state.view, args, count, signature, &index)) return status;
   if (index != looked_first) state.overload.store(index, std::memory_order_relaxed);
   *out = device.overloads[index];
@@ -56,11 +55,11 @@ namespace {
   }
   if (image.global_scratch_bytes != 0 || image.profile_scratch_bytes != 0)
     return launch_with_scratch(request);
-  return request.device->driver->launch(request);
+  return request.plan->device->driver->launch(request);
 }
 
 kpk_status launch_filled(const LaunchRequest &request) {
-  return request.plan->special ? launch_special(request) : request.device->driver->launch(request);
+  return request.plan->special ? launch_special(request) : request.plan->device->driver->launch(request);
 }
 
 // Everything about one launch that is the same all the way down, and what came of it.
@@ -78,13 +77,13 @@ kpk_status select_candidate(DeviceState &device, const kpk_arg *args, uint32_t c
                             Candidate **candidate, Chosen *out) {
   const KernelView &view = device.kernel->view;
   const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
+  if (signature == 0) signature = kpk_signature(args, count);
   Choices *choices = device.overloads[index];
   if (choices->signature != signature || choices->param_count != count ||
       (choices->has_selected && !selects(view, *choices->overload, args))) {
     if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
       return status;
   }
-  out->overload = choices->overload;
   out->call = {some(args, count), count, 0, 0, 0};
   if (const kpk_status status =
           check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call)) {
@@ -95,10 +94,14 @@ kpk_status select_candidate(DeviceState &device, const kpk_arg *args, uint32_t c
 }
 
 kpk_status launch_and_remember(KernelState &state, const Chosen &chosen, Request &request) {
-  slot_of(request.kernel).last.store(chosen.function, std::memory_order_release);
-  recent_at(state, chosen.function->memo.place).store(chosen.function, std::memory_order_release);
+  StateSlot &slot = slot_of(request.kernel);
+  std::atomic<const Function *> &recent = recent_at(state, chosen.function->place);
+  const bool known = recent.load(std::memory_order_relaxed) == chosen.function;
+  if (chosen.function->plan.device->driver->asks()) slot.asks.store(true, std::memory_order_relaxed);
+  slot.last.store(chosen.function, std::memory_order_release);
+  recent.store(chosen.function, std::memory_order_release);
   request.launched = chosen.function;
-  return launch_chosen(chosen, request.stream.handle);
+  return launch_chosen(chosen, request.stream.handle, known, &slot.shortcut);
 }
 
 kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
@@ -138,8 +141,8 @@ kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
   message();  // of the refusal
   request.launched = nullptr;
   const kpk_status status = launch_where_stream_is(request);
-  if (request.launched != nullptr && request.launched->memo.place != from.memo.place)
-    slot_of(request.kernel).moves.store(true, std::memory_order_relaxed);
+  if (request.launched != nullptr && request.launched->place != from.place)
+    slot_of(request.kernel).asks.store(true, std::memory_order_relaxed);
   return status;
 }
 
@@ -149,7 +152,7 @@ kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
   KernelState *state = nullptr;
   DeviceState *device = nullptr;
   if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
-  if (const kpk_status status = device_state(*state, *last.device, &device)) return status;
+  if (const kpk_status status = device_state(*state, *last.plan.device, &device)) return status;
   Chosen chosen;
   Candidate *candidate = nullptr;
   if (select_candidate(*device, request.args, request.count, request.signature, &candidate, &chosen) !=
@@ -157,47 +160,61 @@ kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
     message();
     return launch_where_stream_is(request);
   }
-  chosen.function = find_function(candidate->functions.load(std::memory_order_acquire), last.context);
+  chosen.function = find_function(candidate->functions.load(std::memory_order_acquire), last.plan.context);
   if (chosen.function == nullptr) return launch_where_stream_is(request);
   const kpk_status status = launch_and_remember(*state, chosen, request);
   return status == kElsewhere ? launch_elsewhere(*chosen.function, request) : status;
 }
 
-// Of a kernel that is used in several places: what was launched last in this one, or null.
-[[gnu::noinline]] const Function *last_here(const Request &request, const Driver &driver) {
-  const uint64_t place = driver.here(request.stream.handle);
-  KernelState *state = slot_of(request.kernel).state.load(std::memory_order_acquire);
-  const Function *last = recent_at(*state, place).load(std::memory_order_acquire);
-  return last != nullptr && last->memo.place == place && last->memo.driver == &driver ? last : nullptr;
+// What was launched last where this launch goes, or null. Asks where that is if it has to.
+const Function *last_launched(const kpk_kernel &kernel, const kpk_stream &stream) {
+  const StateSlot &slot = slot_of(kernel);
+  const Function *last = slot.last.load(std::memory_order_acquire);
+  if (last == nullptr || !is_plain()) return nullptr;
+  const Driver &driver = *last->plan.device->driver;
+  if (!is_driver_of(stream, &driver)) return nullptr;
+  if (!slot.asks.load(std::memory_order_relaxed)) return last;
+  const uint64_t place = driver.here(stream.handle);
+  last = recent_at(*slot.state.load(std::memory_order_acquire), place).load(std::memory_order_acquire);
+  return last != nullptr && last->place == place && last->plan.device->driver == &driver ? last : nullptr;
 }
 
-kpk_status launch(Request &request) {
-  const StateSlot &slot = slot_of(request.kernel);
-  const Function *last = slot.last.load(std::memory_order_acquire);
-  if (last == nullptr || !is_plain()) return launch_where_stream_is(request);
-  prefetch(*last);
-  const Driver &driver = *last->memo.driver;
-  if (!is_driver_of(request.stream, &driver)) return launch_where_stream_is(request);
-  if (last->memo.asks || slot.moves.load(std::memory_order_relaxed)) {
-    last = last_here(request, driver);
-    if (last == nullptr) return launch_where_stream_is(request);
-  }
+// The shortcut that was taken last, if this launch goes where that one went, unasked; otherwise null.
+inline const Shortcut *last_shortcut(const StateSlot &slot, const kpk_stream &stream) {
+  const Shortcut *shortcut = slot.shortcut.load(std::memory_order_acquire);
+  const bool good = shortcut != nullptr && is_plain() && is_driver_of(stream, shortcut->driver) &&
+                    !slot.asks.load(std::memory_order_relaxed);
+  return good ? shortcut : nullptr;
+}
+
+// For a call of other types, or in another place. Asks nobody before the kernel has shortcuts.
+[[gnu::noinline]] const Shortcut *other_shortcut(const kpk_kernel &kernel, const kpk_stream &stream,
+                                                 uint64_t types) {
+  if (slot_of(kernel).shortcut.load(std::memory_order_relaxed) == nullptr) return nullptr;
+  const Function *last = last_launched(kernel, stream);
+  return last == nullptr ? nullptr : find_shortcut(*last, types);
+}
+
+// The last shortcut is none for this call.
+[[gnu::noinline]] kpk_status launch_otherwise(const kpk_kernel &kernel, kpk_stream stream,
+                                              const kpk_arg *args, uint32_t count, uint64_t signature) {
+  Request request{kernel, stream, some(args, count), count, signature, nullptr};
+  const Function *last = last_launched(kernel, stream);
+  if (last == nullptr) return launch_where_stream_is(request);
+  const Shortcut *tried = last_shortcut(slot_of(kernel), stream);
+  const Shortcut *shortcut = keep(slot_of(kernel).shortcut, find_shortcut(*last, args, count));
   kpk_status status;
-  if (!relaunch(*last, request.stream.handle, request.args, request.count, request.signature, &status))
+  if (shortcut == nullptr || shortcut == tried ||
+      !launch_args(*shortcut, stream.handle, args, count, &status)) {
     return launch_anew(*last, request);
-  request.launched = last;
+  }
   return status == kElsewhere ? launch_elsewhere(*last, request) : status;
 }
 
-kpk_status launch(const char *call, const kpk_kernel *kernel, const kpk_stream &stream, const kpk_arg *args,
-                  uint32_t count, uint64_t signature, const Function **launched) {
-  if (kernel == nullptr) return refuse_null(call, "a kernel");
-  if (args == nullptr && count != 0) return refuse_null(call, "arguments");
-  if (signature == 0) signature = kpk_signature(args, count);
-  Request request{*kernel, stream, some(args, count), count, signature, nullptr};
-  const kpk_status status = launch(request);
-  *launched = request.launched;
-  return status;
+[[gnu::noinline]] kpk_status launch_refused(const kpk_kernel &kernel, kpk_stream stream, const kpk_arg *args,
+                                            uint32_t count, uint64_t signature, const Shortcut &refused) {
+  Request request{kernel, stream, some(args, count), count, signature, nullptr};
+  return launch_elsewhere(*refused.function, request);
 }
 
 }  // namespace
@@ -210,22 +227,34 @@ kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, ui
   return function_of(device, *candidate, context, &out->function);
 }
 
-kpk_status launch_chosen(const Chosen &chosen, void *stream) {
-  const Function &function = *chosen.function;
-  const Plan &plan = function.plan;
-  LaunchRequest request{function.view, function.device, &plan, chosen.call.args, {}, stream, nullptr};
+namespace {
+
+kpk_status launch_function(const Plan &plan, const Call &call, void *stream) {
+  LaunchRequest request{&plan, call.args, {}, stream, nullptr};
   bool empty;
-  if (const kpk_status status = fill_grid(*function.view, plan, *chosen.overload, *function.device,
-                                          chosen.call, request.grid, &empty)) {
-    return status;
-  }
-  if (empty) return function.device->driver->skip(*function.device, function.view->name());
+  if (const kpk_status status = fill_grid(plan, call, request.grid, &empty)) return status;
+  if (empty) return plan.device->driver->skip(*plan.device, plan.view->name());
   // 128: what a tensor map asks for; nothing in a parameter block asks for more.
   request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
   std::memset(request.params, 0, plan.param_bytes);  // what lies between arguments is nobody's
-  fill_params(plan, chosen.call.args, request.params);
+  fill_params(plan, call.args, request.params);
   if (g_switches.watched.load(std::memory_order_relaxed)) return watch_launch(request, launch_filled);
   return launch_filled(request);
+}
+
+}  // namespace
+
+kpk_status launch_chosen(const Chosen &chosen, void *stream, bool known,
+                         std::atomic<const Shortcut *> *shortcut) {
+  const Function &function = *chosen.function;
+  const kpk_status status = launch_function(function.plan, chosen.call, stream);
+  // A dry launch has more to say than a shortcut knows.
+  if (status != KPK_OK || !known || is_dry_device(*function.plan.device)) return status;
+  const Shortcut *learnt = learn_shortcut(function, chosen.call.args, chosen.call.count);
+  // What has none leaves the place to other calls of the kernel; and all threads read it.
+  if (learnt != nullptr && shortcut->load(std::memory_order_relaxed) != learnt)
+    shortcut->store(learnt, std::memory_order_release);
+  return status;
 }
 
 kpk_status refuse_null(const char *call, const char *what) {
@@ -237,49 +266,44 @@ const kpk_arg *some(const kpk_arg *args, uint32_t count) {
   return count == 0 ? &none : args;
 }
 
-void learn(std::atomic<const Packed *> &packed, const Function *function, const kpk_arg *args, uint32_t count,
-           uint64_t types) {
-  if (function == nullptr || types == 0) return;
-  // What cannot be packed leaves the place to other calls of the kernel; and all threads read it.
-  const Packed *found = find_packed(*function, args, count, types);
-  if (found != nullptr && packed.load(std::memory_order_relaxed) != found)
-    packed.store(found, std::memory_order_release);
-}
-
 }  // namespace kpk
 
 extern "C" {
 
 kpk_status kpk_launch(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                       uint64_t signature) {
-  const kpk::Function *launched = nullptr;
-  return kpk::launch("kpk_launch", kernel, stream, args, count, signature, &launched);
+  if (kernel == nullptr) return kpk::refuse_null("kpk_launch", "a kernel");
+  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch", "arguments");
+  const kpk::Shortcut *shortcut = kpk::last_shortcut(kpk::slot_of(*kernel), stream);
+  kpk_status status;
+  if (shortcut == nullptr || !kpk::launch_args(*shortcut, stream.handle, args, count, &status))
+    return kpk::launch_otherwise(*kernel, stream, args, count, signature);
+  if (status == kpk::kElsewhere)
+    return kpk::launch_refused(*kernel, stream, args, count, signature, *shortcut);
+  return status;
 }
 
 kpk_status kpk_launch_packed(const kpk_kernel *kernel, kpk_stream stream, const kpk_packed *call) {
   if (kernel == nullptr || call == nullptr)
     return kpk::refuse_null("kpk_launch_packed", "a kernel and a call");
-  const kpk::StateSlot &slot = kpk::slot_of(*kernel);
-  const kpk::Packed *packed = slot.packed.load(std::memory_order_acquire);
-  if (packed == nullptr || !kpk::is_plain() || !kpk::is_driver_of(stream, packed->driver)) return KPK_UNPACK;
-  if (slot.moves.load(std::memory_order_relaxed)) return KPK_UNPACK;
-  if (packed->asks && packed->driver->here(stream.handle) != packed->place) {
-    kpk::slot_of(*kernel).moves.store(true, std::memory_order_relaxed);
-    return KPK_UNPACK;
+  const kpk::Shortcut *shortcut = kpk::last_shortcut(kpk::slot_of(*kernel), stream);
+  if (shortcut == nullptr || shortcut->types != call->types) {
+    shortcut = kpk::other_shortcut(*kernel, stream, call->types);
+    if (shortcut == nullptr) return KPK_UNPACK;
   }
   kpk_status status;
-  if (!kpk::launch_packed(*packed, stream.handle, *call, &status)) return KPK_UNPACK;
-  return status != kpk::kElsewhere ? status : KPK_UNPACK;
+  const bool launched = kpk::launch_packed(*shortcut, stream.handle, *call, &status);
+  return launched && status != kpk::kElsewhere ? status : KPK_UNPACK;
 }
 
 kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
                            uint64_t signature, uint64_t types) {
-  const kpk::Function *launched = nullptr;
-  const kpk_status status = kpk::launch("kpk_launch_args", kernel, stream, args, count, signature, &launched);
-  if (status != KPK_OK) return status;
-  kpk::StateSlot &slot = kpk::slot_of(*kernel);
-  if (!slot.moves.load(std::memory_order_relaxed)) kpk::learn(slot.packed, launched, args, count, types);
-  return status;
+  if (kernel == nullptr) return kpk::refuse_null("kpk_launch_args", "a kernel");
+  const kpk::Shortcut *tried = kpk::slot_of(*kernel).shortcut.load(std::memory_order_acquire);
+  if (types == 0 || tried == nullptr || tried->types != types)
+    return kpk_launch(kernel, stream, args, count, signature);
+  if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_args", "arguments");
+  return kpk::launch_otherwise(*kernel, stream, args, count, signature);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

@@ -108,18 +108,18 @@ kpk_status load_image(const LoadRequest &request, Loaded *out) {
 kpk_status fill_function(const DeviceState &device, const Candidate &candidate, const Function *others,
                          Function *made) {
   const KernelView &view = device.kernel->view;
-  auto *memo_arrays = reinterpret_cast<unsigned char *>(made + 1);
-  auto *stores = reinterpret_cast<Store *>(memo_arrays + memo_bytes(view));
+  auto *stores = reinterpret_cast<Store *>(made + 1);
   if (const kpk_status status =
           prepare(view, candidate.variant, made->image, *device.device, stores, &made->plan)) {
     return status;
   }
-  const LoadRequest request{&view, device.device, made->plan.image, &made->plan, made->context};
+  const LoadRequest request{&view, device.device, made->plan.image, &made->plan, made->plan.context};
   const kpk_status status = load_image(request, &made->loaded);
   made->plan.function = made->loaded.function;
   made->next = others;
-  make_memo(view, *device.overloads[made->plan.variant->overload], candidate, made->plan, *device.device,
-            made->context, memo_arrays, &made->memo);
+  made->place = device.device->driver->place(*device.device, made->plan.context);
+  made->choices = device.overloads[made->plan.variant->overload];
+  made->candidate = &candidate;
   return status;
 }
 
@@ -127,11 +127,9 @@ kpk_status fill_function(const DeviceState &device, const Candidate &candidate, 
 kpk_status new_function(const DeviceState &device, const Candidate &candidate, uint32_t image,
                         uint64_t context, const Function *others, Function **out) {
   const KernelView &view = device.kernel->view;
-  auto *made = zeroed<Function>(sizeof(Function) + memo_bytes(view) + store_bytes(view.images[image]));
+  auto *made = zeroed<Function>(sizeof(Function) + store_bytes(view.images[image]));
   if (made == nullptr) return out_of_memory(view.name());
-  made->context = context;
-  made->device = device.device;
-  made->view = &view;
+  made->plan.context = context;
   made->image = image;
   const kpk_status status = fill_function(device, candidate, others, made);
   if (status != KPK_OK) return std::free(made), status;
@@ -180,12 +178,12 @@ void pin(KernelState &state) {
   if (pinned != nullptr && !state.pin.compare_exchange_strong(before, pinned)) library_unpin(pinned);
 }
 
-void free_packed(const Function &function) {
-  const Packed *packed = function.packed.load(std::memory_order_relaxed);
-  while (packed != nullptr) {
-    const Packed *next = packed->next;
-    std::free(const_cast<Packed *>(packed));
-    packed = next;
+void free_shortcuts(const Function &function) {
+  const Shortcut *shortcut = function.shortcuts.load(std::memory_order_relaxed);
+  while (shortcut != nullptr) {
+    const Shortcut *next = shortcut->next;
+    std::free(const_cast<Shortcut *>(shortcut));
+    shortcut = next;
   }
 }
 
@@ -195,11 +193,11 @@ kpk_status free_functions(const KernelView &view, const Device &device, const Fu
   while (first != nullptr) {
     const Function *next = first->next;
     Span span = begin_span(*first->plan.image);
-    const kpk_status one = device.driver->unload(device, first->loaded, view.name(), first->context);
+    const kpk_status one = device.driver->unload(device, first->loaded, view.name(), first->plan.context);
     end_span(&span);
     tell_unload({one, &view, first->plan.variant, first->plan.image, &device}, span);
     if (status == KPK_OK) status = one;
-    free_packed(*first);
+    free_shortcuts(*first);
     std::free(const_cast<Function *>(first));
     first = next;
   }
@@ -210,7 +208,7 @@ kpk_status forget_on(DeviceState &device) {
   const KernelView &view = device.kernel->view;
   kpk_status status = KPK_OK;
   device.last.store(nullptr, std::memory_order_relaxed);
-  device.packed.store(nullptr, std::memory_order_relaxed);
+  device.shortcut.store(nullptr, std::memory_order_relaxed);
   for (uint32_t k = 0; k < view.overloads.size(); ++k) {
     Choices &choices = *device.overloads[k];
     for (uint32_t c = 0; c < choices.count; ++c) {
@@ -275,24 +273,34 @@ kpk_status load_function(const DeviceState &device, Candidate &candidate, uint64
   return status;
 }
 
-const Packed *find_packed(const Function &function, const kpk_arg *args, uint32_t count, uint64_t types) {
-  constexpr uint32_t kMost = 8;  // of one function: call sites beyond it pass their arguments one by one
-  const Packed *first = function.packed.load(std::memory_order_acquire);
+const Shortcut *find_shortcut(const Function &function, uint64_t types) {
+  const Shortcut *found = function.shortcuts.load(std::memory_order_acquire);
+  while (found != nullptr && found->types != types) found = found->next;
+  return found;
+}
+
+const Shortcut *find_shortcut(const Function &function, const kpk_arg *args, uint32_t count) {
+  const Shortcut *found = function.shortcuts.load(std::memory_order_acquire);
+  while (found != nullptr && !is_for(*found, args, count)) found = found->next;
+  return found == nullptr || found->plan == nullptr ? nullptr : found;
+}
+
+const Shortcut *learn_shortcut(const Function &function, const kpk_arg *args, uint32_t count) {
+  constexpr uint32_t kMost = 8;  // of one function: calls of other types are chosen each time
+  const Shortcut *first = function.shortcuts.load(std::memory_order_acquire);
   uint32_t known = 0;
-  for (const Packed *packed = first; packed != nullptr; packed = packed->next, ++known) {
-    if (packed->types == types) return packed->plan != nullptr ? packed : nullptr;
+  for (const Shortcut *found = first; found != nullptr; found = found->next, ++known) {
+    if (is_for(*found, args, count)) return found->plan == nullptr ? nullptr : found;
   }
-  if (known >= kMost) return nullptr;
-  auto *made = zeroed<Packed>();
+  if (known >= kMost || count > kMostShortParams) return nullptr;
+  auto *made = zeroed<Shortcut>(shortcut_bytes(count));
   if (made == nullptr) return nullptr;
-  // What cannot be launched so is kept, too, so that nobody tries again.
-  if (!make_packed(function, args, count, types, made)) *made = Packed{};
-  made->types = types;
+  make_shortcut(function, args, count, made);
   made->next = first;
   // Who comes second leaves it to the next call.
-  if (!function.packed.compare_exchange_strong(first, made, std::memory_order_acq_rel))
+  if (!function.shortcuts.compare_exchange_strong(first, made, std::memory_order_acq_rel))
     return std::free(made), nullptr;
-  return made->plan != nullptr ? made : nullptr;
+  return made->plan == nullptr ? nullptr : made;
 }
 
 kpk_status forget(const kpk_kernel &kernel) {
@@ -300,8 +308,8 @@ kpk_status forget(const kpk_kernel &kernel) {
   kpk_status status = KPK_OK;
   if (state == nullptr) return status;
   slot_of(kernel).last.store(nullptr, std::memory_order_relaxed);
-  slot_of(kernel).packed.store(nullptr, std::memory_order_relaxed);
-  slot_of(kernel).moves.store(false, std::memory_order_relaxed);
+  slot_of(kernel).shortcut.store(nullptr, std::memory_order_relaxed);
+  slot_of(kernel).asks.store(false, std::memory_order_relaxed);
   for (std::atomic<const Function *> &recent : state->recent)
     recent.store(nullptr, std::memory_order_relaxed);
   for (std::atomic<DeviceState *> &slot : state->devices) {

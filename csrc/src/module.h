@@ -9,24 +9,22 @@
 #include "call.h"
 #include "device.h"
 #include "driver.h"
-#include "memo.h"
-#include "packed.h"
 #include "plan.h"
 #include "select.h"
+#include "shortcut.h"
 #include "view.h"
 
 namespace kpk {
 
-// One loaded image in one context, with all that launching it takes. Its memo and plan are read by every launch;
-// behind it, in the same block, lie the arrays that they point to.
+// One loaded image in one context, with all that launching it takes. Behind it, in the same block, lie the stores of
+// its plan.
 struct alignas(64) Function {
-  Memo memo;
   Plan plan;
-  uint64_t context;  // 0: any context of the device
-  const Device *device;
-  const KernelView *view;                      // for messages
-  const Function *next;                        // the same image in another context
-  mutable std::atomic<const Packed *> packed;  // ways to call it as a block, a list
+  uint64_t place;                                   // what Driver::here() says where it may be launched
+  const Function *next;                             // the same image in another context
+  mutable std::atomic<const Shortcut *> shortcuts;  // a list, by types
+  const Choices *choices;
+  const Candidate *candidate;  // one of them
   Loaded loaded;
   uint32_t image;  // in KernelView::images
 };
@@ -35,9 +33,9 @@ struct KernelState;
 struct alignas(64) DeviceState {
   const Device *device;
   KernelState *kernel;
-  std::atomic<const Function *> last;  // launched through a bound handle
-  std::atomic<const Packed *> packed;  // the same, for a call as one block
-  Choices **overloads;                 // of each overload
+  std::atomic<const Function *> last;      // launched through a bound handle
+  std::atomic<const Shortcut *> shortcut;  // to it, or to an earlier one
+  Choices **overloads;                     // of each overload
 };
 
 constexpr uint32_t kRecent = 16;
@@ -57,15 +55,17 @@ static_assert(kRecent == 1 << 4, "recent_at() takes the upper four bits");
 
 struct StateSlot {
   std::atomic<KernelState *> state;
-  std::atomic<const Function *> last;  // launched: where the next launch looks first
-  std::atomic<const Packed *> packed;  // the same, for a call as one block
-  std::atomic<bool> moves;             // it has been launched in several places: the next launch asks where
+  std::atomic<const Shortcut *> shortcut;  // where the next launch looks first
+  std::atomic<const Function *> last;      // launched
+  // The next launch asks where it goes: this kernel has been launched in several places, or by a driver that does not
+  // refuse what goes elsewhere.
+  std::atomic<bool> asks;
 };
 static_assert(sizeof(StateSlot) <= KPK_STATE_BYTES, "the state slot of the ABI is too small");
 
 inline StateSlot &slot_of(const kpk_kernel &kernel) {
-  // The descriptor is read-only, its slot is not: the reference leads to another section.
-  return *const_cast<StateSlot *>(follow<StateSlot>(kernel.state));
+  // The descriptor is read-only, its slot is not: the reference, which is never null, leads to another section.
+  return *reinterpret_cast<StateSlot *>(reinterpret_cast<intptr_t>(&kernel.state) + kernel.state);
 }
 
 // Made at first use. KPK_ERROR_FORMAT for a kernel that this runtime cannot read.
@@ -87,7 +87,7 @@ inline kpk_status device_state(KernelState &state, const Device &device, DeviceS
 
 // The function of a list that may be launched in `context`, or null.
 inline const Function *find_function(const Function *first, uint64_t context) {
-  while (first != nullptr && first->context != 0 && first->context != context) first = first->next;
+  while (first != nullptr && first->plan.context != 0 && first->plan.context != context) first = first->next;
   return first;
 }
 
@@ -97,8 +97,18 @@ inline kpk_status function_of(const DeviceState &device, Candidate &candidate, u
   return *out != nullptr ? KPK_OK : load_function(device, candidate, context, out);
 }
 
-// The way to launch such a call as a block, made at its first launch by `args`; null if there is none.
-const Packed *find_packed(const Function &function, const kpk_arg *args, uint32_t count, uint64_t types);
+// The shortcut to a function for calls like this one, or for kpk_packed::types; null if there is none.
+const Shortcut *find_shortcut(const Function &function, const kpk_arg *args, uint32_t count);
+const Shortcut *find_shortcut(const Function &function, uint64_t types);
+// The same, made if need be. The call was chosen for the function.
+const Shortcut *learn_shortcut(const Function &function, const kpk_arg *args, uint32_t count);
+
+// Where the next launch looks first, if nothing is there yet: all threads read it.
+inline const Shortcut *keep(std::atomic<const Shortcut *> &first, const Shortcut *found) {
+  if (found != nullptr && first.load(std::memory_order_relaxed) == nullptr)
+    first.store(found, std::memory_order_release);
+  return found;
+}
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.
 kpk_status forget(const kpk_kernel &kernel);

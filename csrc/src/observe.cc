@@ -183,10 +183,10 @@ kpk_status watch_launch(const LaunchRequest &request, kpk_status (*launch)(const
   end_span(&span);
   if (span.begin_ns == 0 || status == kElsewhere) return status;  // it is made again in another context
   kpk_event event =
-      event_of(KPK_EVENT_LAUNCH, {status, request.view, plan.variant, plan.image, request.device}, span);
+      event_of(KPK_EVENT_LAUNCH, {status, plan.view, plan.variant, plan.image, plan.device}, span);
   std::memcpy(event.grid, request.grid, sizeof event.grid);
-  event.stream = {request.stream, request.device->vendor, 0};
-  if (logs(event.kind)) log_event(event, *request.device);
+  event.stream = {request.stream, plan.device->vendor, 0};
+  if (logs(event.kind)) log_event(event, *plan.device);
   call_observer(event);
   return status;
 }

@@ -181,6 +181,8 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
                                              &out->profile_scratch_offset)) {
     return status;
   }
+  out->view = &view;
+  out->device = &device;
   out->variant = &v;
   out->image = &chosen;
   out->block = chosen.num_warps * chosen.warp_size;
@@ -193,20 +195,23 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
   return KPK_OK;
 }
 
-kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
-                     const Device &device, const Call &call, uint32_t *grid, bool *empty) {
+int64_t axis_value(const Plan &plan, const Axis &rule, const kpk_arg *args, ExprError *error) {
+  *error = ExprError::kNone;
+  if (rule.kind == Axis::kArgument) return static_cast<int64_t>(args[rule.argument].bits);
+  const kpk_abi_overload &overload = plan.view->overloads[plan.variant->overload];
+  return evaluate(plan.view->exprs + rule.program, {args, &overload, plan.variant}, error);
+}
+
+kpk_status fill_grid(const Plan &plan, const Call &call, uint32_t *grid, bool *empty) {
+  const KernelView &view = *plan.view;
+  const Device &device = *plan.device;
   std::memcpy(grid, plan.grid, sizeof plan.grid);
   *empty = false;
   for (uint32_t i = 0; i < plan.axis_count; ++i) {
     const Axis &rule = plan.axes[i];
-    int64_t value;
-    if (rule.kind == Axis::kArgument) {
-      value = static_cast<int64_t>(call.args[rule.argument].bits);
-    } else {
-      ExprError error;
-      value = evaluate(view.exprs + rule.program, {call.args, &overload, plan.variant}, &error);
-      if (error != ExprError::kNone) return refuse_program(view, rule.axis, error);
-    }
+    ExprError error;
+    const int64_t value = axis_value(plan, rule, call.args, &error);
+    if (error != ExprError::kNone) return refuse_program(view, rule.axis, error);
     const uint64_t most = device.max_grid[rule.axis];
     if (value < 0) return refuse(view, rule.axis, "expected 0 or more", value, most);
     if (static_cast<uint64_t>(value) > most)
@@ -227,15 +232,6 @@ kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_ove
                   device.max_grid_threads_x / plan.block);
   }
   return KPK_OK;
-}
-
-bool quick_program(const KernelView &view, const Plan &plan, const Axis &rule, const kpk_arg *args,
-                   uint64_t *value) {
-  const kpk_abi_overload &overload = view.overloads[plan.variant->overload];
-  ExprError error;
-  *value =
-      static_cast<uint64_t>(evaluate(view.exprs + rule.program, {args, &overload, plan.variant}, &error));
-  return error == ExprError::kNone;
 }
 
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block) {

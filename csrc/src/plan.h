@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "device.h"
+#include "expr.h"
 #include "view.h"
 
 namespace kpk {
@@ -37,21 +38,26 @@ struct Store {
 
 struct alignas(64) Plan {
   void *function;    // the driver's, once it is loaded
+  uint64_t context;  // that it is of; 0: any context of the device
   uint32_t grid[3];  // where it is constant
   uint32_t block;    // threads
   uint32_t shared_bytes;
   uint32_t param_bytes;
-  uint32_t scratch_offset;  // in the parameter block, of the pointer to scratch memory
-  uint32_t profile_scratch_offset;
-  uint16_t store_count;
-  uint8_t axis_count;
+  bool special;  // it takes attributes, scratch memory or tensors, or its grid counts clusters
   bool tensors;  // its layout holds host tensor descriptors, whole or in parts
-  bool special;  // those, or the launch takes attributes or scratch memory, or its grid counts clusters
-  const kpk_abi_variant *variant;
+  uint8_t axis_count;
+  uint16_t store_count;
   const kpk_abi_image *image;
   const Store *stores;
+  // A plain launch by a shortcut reads only the above.
   Axis axes[3];
+  uint32_t scratch_offset;  // in the parameter block, of the pointer to scratch memory
+  uint32_t profile_scratch_offset;
+  const kpk_abi_variant *variant;
+  const KernelView *view;
+  const Device *device;
 };
+static_assert(offsetof(Plan, axes) == 64, "what a plain launch reads is one cache line");
 
 // Whether its launch takes attributes. HIP has no dependent launches: there, as in Triton, that flag is a wish.
 bool has_attributes(const kpk_abi_image &image, const Device &device);
@@ -65,28 +71,10 @@ kpk_status prepare(const KernelView &view, uint32_t variant, uint32_t image, con
 
 // Fills `grid` for a call. KPK_ERROR_GRID if an expression fails or the device does not take it; `*empty`
 // if there is nothing to launch.
-kpk_status fill_grid(const KernelView &view, const Plan &plan, const kpk_abi_overload &overload,
-                     const Device &device, const Call &call, uint32_t *grid, bool *empty);
+kpk_status fill_grid(const Plan &plan, const Call &call, uint32_t *grid, bool *empty);
 
-// The same, quickly: false where there is nothing to launch, or a word to say about it.
-bool quick_program(const KernelView &view, const Plan &plan, const Axis &rule, const kpk_arg *args,
-                   uint64_t *value);
-inline bool quick_grid(const KernelView &view, const Plan &plan, const kpk_arg *args, uint32_t *grid) {
-  for (int axis = 0; axis < 3; ++axis) grid[axis] = plan.grid[axis];
-  for (uint32_t i = 0; i < plan.axis_count; ++i) {
-    const Axis &rule = plan.axes[i];
-    uint64_t value = args[rule.argument].bits;
-    if (rule.kind == Axis::kPieces) {
-      if (value > INT64_MAX - uint64_t{rule.more}) return false;
-      value = (value + rule.more) / rule.piece;
-    } else if (rule.kind == Axis::kProgram && !quick_program(view, plan, rule, args, &value)) {
-      return false;
-    }
-    if (value - 1 >= rule.most) return false;
-    grid[rule.axis] = static_cast<uint32_t>(value);
-  }
-  return true;
-}
+// The value of one axis of it.
+int64_t axis_value(const Plan &plan, const Axis &rule, const kpk_arg *args, ExprError *error);
 
 // Fills `block` (plan.param_bytes): arguments, and zeros for hidden parameters.
 void fill_params(const Plan &plan, const kpk_arg *args, unsigned char *block);

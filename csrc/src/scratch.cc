@@ -23,7 +23,9 @@ struct Scratch {
   uint64_t bytes;
 };
 
-kpk_stream stream_of(const LaunchRequest &request) { return {request.stream, request.device->vendor, 0}; }
+kpk_stream stream_of(const LaunchRequest &request) {
+  return {request.stream, request.plan->device->vendor, 0};
+}
 kpk_device device_of(const Device &device) { return {device.vendor, device.ordinal}; }
 
 uint64_t align_up(uint64_t address, uint64_t align) { return (address + align - 1) / align * align; }
@@ -45,7 +47,7 @@ bool count_pieces(const LaunchRequest &request, uint64_t *out) {
 kpk_status from_hook(const LaunchRequest &request, const ScratchNeed &need, Scratch *out) {
   const kpk_scratch_hook &hook = g_hooks[need.kind];
   const char *symbol = text(request.plan->image->symbol);
-  const kpk_device device = device_of(*request.device);
+  const kpk_device device = device_of(*request.plan->device);
   const auto bytes = static_cast<unsigned long long>(need.bytes);
   out->bytes = need.bytes;
   out->address = hook.allocate(hook.user, device, stream_of(request), need.bytes, need.align);
@@ -61,7 +63,7 @@ kpk_status from_hook(const LaunchRequest &request, const ScratchNeed &need, Scra
 }
 
 kpk_status from_driver(const LaunchRequest &request, const ScratchNeed &need, Scratch *out) {
-  const Driver &driver = *request.device->driver;
+  const Driver &driver = *request.plan->device->driver;
   const char *symbol = text(request.plan->image->symbol);
   const uint64_t slack = kDriverAlign % need.align == 0 ? 0 : need.align - 1;
   if (__builtin_add_overflow(need.bytes, slack, &out->bytes)) {
@@ -69,7 +71,7 @@ kpk_status from_driver(const LaunchRequest &request, const ScratchNeed &need, Sc
                 symbol, kNames[need.kind]);
   }
   const kpk_status status =
-      driver.allocate(*request.device, request.stream, out->bytes, symbol, &out->address);
+      driver.allocate(*request.plan->device, request.stream, out->bytes, symbol, &out->address);
   if (status != KPK_OK) out->address = 0;
   if (status != KPK_OK || need.kind != KPK_SCRATCH_PROFILE) return status;
   return driver.zero(request.stream, align_up(out->address, need.align), need.bytes, symbol);
@@ -80,7 +82,7 @@ kpk_status get(const LaunchRequest &request, uint32_t kind, Scratch *out) {
   ScratchNeed need;
   if (const kpk_status status = scratch_need(request, kind, &need)) return status;
   if (need.each == 0) return KPK_OK;
-  const bool hooked = g_hooks[kind].allocate != nullptr && !is_dry_device(*request.device);
+  const bool hooked = g_hooks[kind].allocate != nullptr && !is_dry_device(*request.plan->device);
   if (const kpk_status status = hooked ? from_hook(request, need, out) : from_driver(request, need, out)) {
     return status;
   }
@@ -96,9 +98,10 @@ kpk_status put_back(const LaunchRequest &request, uint32_t kind, const Scratch &
   const kpk_scratch_hook &hook = g_hooks[kind];
   if (hook.allocate == nullptr) {
     const char *symbol = text(request.plan->image->symbol);
-    return request.device->driver->give_back(request.stream, scratch.address, symbol);
+    return request.plan->device->driver->give_back(request.stream, scratch.address, symbol);
   }
-  hook.release(hook.user, device_of(*request.device), stream_of(request), scratch.address, scratch.bytes);
+  hook.release(hook.user, device_of(*request.plan->device), stream_of(request), scratch.address,
+               scratch.bytes);
   return KPK_OK;
 }
 
@@ -136,7 +139,7 @@ kpk_status launch_in_place(const LaunchRequest &request) {
   Scratch got[kKinds] = {};
   kpk_status status = get(request, KPK_SCRATCH_GLOBAL, &got[KPK_SCRATCH_GLOBAL]);
   if (status == KPK_OK) status = get(request, KPK_SCRATCH_PROFILE, &got[KPK_SCRATCH_PROFILE]);
-  if (status == KPK_OK) status = request.device->driver->launch(request);
+  if (status == KPK_OK) status = request.plan->device->driver->launch(request);
   if (status == KPK_OK) return put_all_back(request, got);
   const KeepMessage kept;  // the first failure is the one to tell of, and a hook may call kpack
   put_all_back(request, got);
@@ -148,7 +151,7 @@ kpk_status launch_in_place(const LaunchRequest &request) {
 // A plain launch finds out from the driver's refusal that it is in the wrong place. Memory is got before, and
 // must be of the right device at once.
 kpk_status launch_with_scratch(const LaunchRequest &request) {
-  const Device &device = *request.device;
+  const Device &device = *request.plan->device;
   if (is_dry_device(device)) return launch_in_place(request);
   const char *symbol = text(request.plan->image->symbol);
   Place place = {};

@@ -34,7 +34,7 @@ bool is_of_tensor(const kpk_abi_slot &slot) {
 
 // The message, begun: "tensors: argument 1 'd': ".
 [[gnu::cold]] Text about(const Given &given) {
-  const KernelView &view = *given.request.view;
+  const KernelView &view = *given.request.plan->view;
   Text out = message();
   out.add("%s: argument %u '%s': ", view.name(), given.param + 1, text(view.params[given.param].name));
   return out;
@@ -190,12 +190,12 @@ kpk_status check(const Given &given) {
 
 [[gnu::cold]] kpk_status refuse_image(const Given &given, const char *why) {
   return fail(KPK_ERROR_FORMAT, "%s: descriptor '%s': %s", text(given.request.plan->image->symbol),
-              text(given.request.view->params[given.param].name), why);
+              text(given.request.plan->view->params[given.param].name), why);
 }
 
 // Apart, so that a map that is kept does not make room for another.
 [[gnu::noinline]] kpk_status encode_map(const Given &given, const MapKey &key, unsigned char *at) {
-  const Device &device = *given.request.device;
+  const Device &device = *given.request.plan->device;
   const char *symbol = text(given.request.plan->image->symbol);
   if (device.driver->encode == nullptr) {
     return fail(KPK_ERROR_UNSUPPORTED, "%s: takes tensor maps, which %s does not have", symbol, device.arch);
@@ -214,7 +214,7 @@ kpk_status fill_map(const Given &given, const kpk_abi_slot &slot) {
     return refuse_image(given, "expected to know how it is encoded, got no word of it");
   if (slot.size != kMapBytes) return refuse_image(given, "expected a map of 128 bytes, got another size");
   unsigned char *at = given.request.params + slot.offset;
-  const MapKey key = map_key(*given.request.device, *given.tensor, *given.wanted);
+  const MapKey key = map_key(*given.request.plan->device, *given.tensor, *given.wanted);
   return find_map(key, at) ? KPK_OK : encode_map(given, key, at);
 }
 

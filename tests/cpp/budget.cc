@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <kpack/kpack.hpp>
+#include <vector>
 
 #include "fake.h"
 
@@ -27,6 +28,11 @@ void check(kpack::Status status, const char *what) {
   std::exit(1);
 }
 
+template <class... A>
+std::vector<kpk_arg> arguments(int, const A &...values) {
+  return {kpack::detail::arg(values)...};
+}
+
 }  // namespace
 
 // Values come from memory, as a caller's do; the compiler must not know them.
@@ -38,10 +44,16 @@ void check(kpack::Status status, const char *what) {
 #define SIXTEEN(x) FOUR(x) FOUR(x) FOUR(x) FOUR(x)
 #define ARGS_args58() , result, p FOUR(p) FOUR(p) SIXTEEN(i) SIXTEEN(l) SIXTEEN(f)
 
-// The ways: through the kernel, through a handle bound to the device, and through one pinned to the variant.
+// The ways: through the kernel, by its arguments as C passes them, through a handle bound to the device, and through
+// one pinned to the variant.
 #define WAYS(kernel)                                                                                         \
   extern "C" __attribute__((noinline)) void budget_call_##kernel(int count) {                                \
     for (int n = 0; n < count; ++n) check(tk::kernel(stream ARGS_##kernel()), #kernel);                      \
+  }                                                                                                          \
+  extern "C" __attribute__((noinline)) void budget_args_##kernel(const kpk_kernel *k, const kpk_arg *args,   \
+                                                                 uint32_t arg_count, int count) {            \
+    const kpk_stream on = {stream, KPK_VENDOR_CUDA, 0};                                                      \
+    for (int n = 0; n < count; ++n) check(kpk_launch(k, on, args, arg_count, 0), #kernel ", arguments");     \
   }                                                                                                          \
   extern "C" __attribute__((noinline)) void budget_bound_##kernel(const kpack::Bound &bound, int count) {    \
     for (int n = 0; n < count; ++n) check(bound(stream ARGS_##kernel()), #kernel ", bound");                 \
@@ -53,7 +65,10 @@ void check(kpack::Status status, const char *what) {
     const kpack::Bound bound = tk::kernel.bind(kpack::cuda_device(0));                                       \
     const kpack::Bound pinned = tk::kernel.pin(kpack::cuda_device(0) ARGS_##kernel());                       \
     check(bound.status(), #kernel ": bind"), check(pinned.status(), #kernel ": pin");                        \
+    const std::vector<kpk_arg> args = arguments(0 ARGS_##kernel());                                          \
     budget_call_##kernel(count), budget_bound_##kernel(bound, count), budget_pinned_##kernel(pinned, count); \
+    budget_args_##kernel(&kpack::Kernel(tk::kernel).native(), args.data(),                                   \
+                         static_cast<uint32_t>(args.size()), count);                                         \
   }
 
 WAYS(nothing)
@@ -71,8 +86,8 @@ int main(int count, char **arguments) {
   cuda.entry<int(void *)>("cuCtxSetCurrent")(context);
   result = reinterpret_cast<double *>(0x10000), p = reinterpret_cast<const float *>(0x20000);
   i = 1000, l = 1 << 20, f = 0.5F;
-  // Once to load, so that binding and pinning do not, and then what is counted.
-  for (const int each : {1, launches}) run_nothing(each), run_args7(each), run_args16(each), run_args58(each);
+  // First to load and to learn the shortcuts, and then what is counted.
+  for (const int each : {2, launches}) run_nothing(each), run_args7(each), run_args16(each), run_args58(each);
   if (cuda.violations() != 0) std::fprintf(stderr, "%s\n", cuda.violation(0));
   return cuda.violations() == 0 ? 0 : 1;
 }

@@ -322,6 +322,26 @@ ranged = kpack.Kernel(
     args={"rows": {"least": 1, "most": 100}},
 )
 
+# A guard on what may look negative.
+unsigned_ = kpack.Kernel(
+    number_kernel,
+    name="unsigned_",
+    signature={"out_ptr": "*i32", "n": "u64"},
+    configs=[{"BLOCK": 128}, {"BLOCK": 1024}],
+    guard=lambda n, BLOCK: n <= BLOCK,
+    grid=1,
+)
+
+# A guard that is no bound, in front of one that is.
+thirds = kpack.Kernel(
+    number_kernel,
+    name="thirds",
+    signature={"out_ptr": "*i32", "n": "i32"},
+    configs=[{"BLOCK": 128}, {"BLOCK": 1024}],
+    guard=lambda n, BLOCK: n % 3 == 0 if BLOCK == 128 else n <= BLOCK,
+    grid=1,
+)
+
 # A variant that one target has alone.
 bigger = kpack.Kernel(
     number_kernel,
@@ -355,3 +375,34 @@ def masked(name, number, *masks):
 zero_or_none = masked("zero_or_none", "i8", 0, None)
 minus_or_three = masked("minus_or_three", "i32", -1, 3)
 one_or_three = masked("one_or_three", "i32", 1.0, 3.0)
+
+
+@triton.jit
+def numbers_kernel(out_ptr, a, b, c, d, e, f, g, h, i, x, y):
+    tl.store(out_ptr, a.to(tl.float64) + b + c + d + e + f + g + h + i + x + y)
+
+
+# Every type that a shortcut takes.
+convertible = kpack.Kernel(
+    numbers_kernel,
+    name="convertible",
+    signature={
+        "out_ptr": "*fp64",
+        **dict(zip("abcdefghi", SCALARS.split(), strict=False)),
+        "x": "fp32",
+        "y": "fp64",
+    },
+    grid=1,
+)
+
+
+def launch_only(count):
+    """Arguments that no image takes, and a grid that reads them all."""
+    names = [f"n{i}" for i in range(count)]
+    grid = eval(f"lambda {', '.join(names)}: ({' + '.join(names)},)")
+    return kpack.Kernel(nothing_kernel, name=f"sum{count}", grid=grid)
+
+
+sum2 = launch_only(2)
+sum63 = launch_only(63)  # as many as a shortcut takes
+sum64 = launch_only(64)

@@ -230,6 +230,18 @@ TEST(a_launch_asks_the_driver_nothing) {
   finish();
 }
 
+TEST(a_launch_asks_nothing_after_a_dry_one_either) {
+  start();
+  CHECK(kpack::use_dry_driver("sm_90", true));
+  for (int turn = 0; turn < 3; ++turn) CHECK(tk::nothing(nullptr));
+  CHECK(kpack::use_real_drivers());
+  for (int turn = 0; turn < 3; ++turn) CHECK(tk::nothing(nullptr));
+  const uint64_t before = queries();
+  CHECK(tk::nothing(nullptr));
+  EXPECT_EQ(queries() - before, uint64_t{old_driver ? 1u : 0u});
+  finish();
+}
+
 TEST(a_kernel_that_is_used_in_two_contexts_asks_once) {
   start();
   for (const int ordinal : {0, 1, 0, 1}) {
@@ -238,7 +250,7 @@ TEST(a_kernel_that_is_used_in_two_contexts_asks_once) {
     EXPECT_EQ(last_launch().device, ordinal);
   }
   const uint64_t refused = cuda.calls("cuLaunchKernelEx") - cuda.launches();
-  EXPECT_EQ(refused, uint64_t{old_driver ? 0u : 2u});  // as a block, and by its arguments
+  EXPECT_EQ(refused, uint64_t{old_driver ? 0u : 1u});
   const uint64_t before = queries();
   set_device(0);
   CHECK(tk::nothing(nullptr));

@@ -187,8 +187,8 @@ TEST(what_did_not_compile_is_told_where_the_device_would_have_run_it) {
   kpack::use_dry_driver("sm_80");
   std::string text = tk::nothing.explain({});
   expect_line(text, "asked for, but not compiled:");
-  expect_line(text, "  w8 for sm_80: out of resources: shared memory");
-  CHECK(text.find("w8 for gfx90a") == std::string::npos);
+  expect_line(text, "  w8: not built for sm_80: out of resources: shared memory");
+  CHECK(text.find("for gfx90a") == std::string::npos);
   kpack::use_dry_driver("gfx1100");
   CHECK(tk::nothing.explain({}).find("w8") == std::string::npos);
 }

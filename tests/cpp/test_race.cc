@@ -71,6 +71,36 @@ TEST(hip_loads_each_image_once) {
   EXPECT_EQ(hip.violations(), uint64_t{0});
 }
 
+// ---- shortcuts
+
+TEST(calls_of_several_types_are_learnt_while_they_are_made) {
+  fake::Fake cuda = fake::open("libcuda.so.1", "cuda");
+  cuda.configure("sm_90,sm_80;driver=12080");
+  cuda.entry<int(unsigned)>("cuInit")(0);
+  constexpr int kLaunches = 40;
+  const kpk_kernel &scale = kpack::Kernel(tk::scale).native();
+  EXPECT_EQ(kpk_unload(&scale), KPK_OK);
+  const int failed = race([&](int device) {
+    void *context = nullptr;
+    cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, device);
+    cuda.entry<int(void *)>("cuCtxSetCurrent")(context);
+    float *in = reinterpret_cast<float *>(0x2000), *out = reinterpret_cast<float *>(0x1000);
+    const kpack::Stream stream = kpack::cuda_stream(nullptr);
+    const kpk_arg args[] = {kpack::detail::arg(out), kpack::detail::arg(in), kpack::detail::arg(2.0F),
+                            kpack::detail::arg(int64_t{1}), kpack::detail::arg(100)};
+    bool good = true;
+    for (int i = 0; good && i < kLaunches; i += 4) {
+      good = tk::scale(stream, out, in, 2.0F, 2, 100) && tk::scale(stream, out, in, 2.0F, 1, 100) &&
+             tk::scale(stream, out, in, 2.0, 2, uint64_t{100}) &&
+             kpk_launch(&scale, stream.native(), args, 5, 0) == KPK_OK;
+    }
+    return good;
+  });
+  EXPECT_EQ(failed, 0);
+  EXPECT_EQ(cuda.launches(), uint64_t{kThreads * kLaunches});
+  EXPECT_EQ(cuda.violations(), uint64_t{0});
+}
+
 // ---- scratch memory
 
 TEST(scratch_memory_comes_from_a_pool_that_comes_and_goes) {

@@ -530,10 +530,10 @@ struct ByHand {
     kpk::Plan plan = {};
     plan.image = &block.image;
     plan.variant = &block.variant;
+    plan.view = &view;
+    plan.device = kpk::cuda_device(0);
     const kpk_arg arg = tensor.arg();
     kpk::LaunchRequest request = {};
-    request.view = &view;
-    request.device = kpk::cuda_device(0);
     request.plan = &plan;
     request.args = &arg;
     request.params = params;

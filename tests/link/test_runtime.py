@@ -285,7 +285,7 @@ def test_the_objects_of_a_launch_neither_allocate_nor_lock() -> None:
             member = line.removesuffix(":").split(".")[0]
         elif line.strip():
             undefined.setdefault(member, set()).add(line.split()[-1])
-    launch = {"launch", "call", "select", "plan", "expr", "types", "device", "driver"}
+    launch = {"launch", "shortcut", "call", "select", "plan", "expr", "types", "device", "driver"}
     launch |= {"scratch", "pool", "cuda_scratch", "hip_scratch", "hip_launch"}
     assert {"launch", "call", "plan", "driver", "scratch"} <= undefined.keys()
     slow = ALLOCATES | LOCKS

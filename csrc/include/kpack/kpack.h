@@ -1,8 +1,8 @@
 /* kpack's C API: find, load and launch the kernels that were linked in. The C++ API (kpack.hpp) is
  * written on it.
  *
- * Every function may be called from any thread. None throws, prints, exits or allocates on the path of
- * a launch that has been made before. A failure is a status and a message: kpk_message() of the same
+ * Every function may be called from any thread. None throws, prints or exits, and a launch whose like was
+ * made twice in a row allocates nothing. A failure is a status and a message: kpk_message() of the same
  * thread says subject, expected and got. Nothing here is exported from a shared object. */
 #ifndef KPACK_KPACK_H
 #define KPACK_KPACK_H
