@@ -12,8 +12,11 @@ namespace {
 
 struct Owner {
   uintptr_t address;
-  char *name;  // a copy, of the object that contains it; null or "" for the program
+  bool is_program;
+  char *name;  // of another object that contains it: a copy
 };
+
+char g_program;  // the pin of what is never unloaded
 
 // One call an object, until one returns 1.
 int find_owner(dl_phdr_info *object, size_t, void *into) {
@@ -21,7 +24,8 @@ int find_owner(dl_phdr_info *object, size_t, void *into) {
   for (unsigned i = 0; i < object->dlpi_phnum; ++i) {
     const ElfW(Phdr) &part = object->dlpi_phdr[i];
     if (part.p_type != PT_LOAD || owner->address - object->dlpi_addr - part.p_vaddr >= part.p_memsz) continue;
-    owner->name = strdup(object->dlpi_name);
+    owner->is_program = object->dlpi_name == nullptr || *object->dlpi_name == '\0';
+    if (!owner->is_program) owner->name = strdup(object->dlpi_name);
     return 1;
   }
   return 0;
@@ -31,16 +35,18 @@ int find_owner(dl_phdr_info *object, size_t, void *into) {
 
 void *library_pin(const void *address) {
   // By the program headers: dladdr would search all symbols of the object as well.
-  Owner owner = {reinterpret_cast<uintptr_t>(address), nullptr};
+  Owner owner = {reinterpret_cast<uintptr_t>(address), false, nullptr};
   dl_iterate_phdr(find_owner, &owner);
+  if (owner.name == nullptr) return owner.is_program ? &g_program : nullptr;
   // Lazily: how the object binds its symbols stays as it is.
-  const bool named = owner.name != nullptr && *owner.name != '\0';
-  void *pin = named ? dlopen(owner.name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD) : nullptr;
+  void *pin = dlopen(owner.name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
   std::free(owner.name);
   return pin;
 }
 
-void library_unpin(void *pin) { dlclose(pin); }
+void library_unpin(void *pin) {
+  if (pin != &g_program) dlclose(pin);
+}
 
 void *library_open(const char *path, const char **error) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

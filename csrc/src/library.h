@@ -11,8 +11,8 @@ void *library_open(const char *path, const char **error);
 void *library_opened(const char *path);
 // `error` kept for the life of the process (dlerror's own text does not live), or `otherwise`.
 const char *keep_error(const char *error, const char *otherwise);
-// Keeps the shared object that contains `address` mapped until library_unpin(). Null if there is nothing to keep: the
-// program itself, or a static one. Call neither with a lock held: the dynamic loader has its own, which is held
+// Keeps the shared object that contains `address` mapped until library_unpin(); of the program itself there is nothing
+// to keep. Null if it cannot be kept. Call neither with a lock held: the dynamic loader has its own, which is held
 // while constructors run, and what the last reference to an object calls when it goes is the object's own code.
 void *library_pin(const void *address);
 void library_unpin(void *pin);
