@@ -10,6 +10,47 @@ namespace {
 constexpr uint32_t kXnackMask = 0x300, kXnackOff = 0x200, kXnackOn = 0x300;
 constexpr uint32_t kSrameccMask = 0xc00, kSrameccOff = 0x800, kSrameccOn = 0xc00;
 
+// What code for a generic processor runs on: kpack/target.py has the same table. Code with features asks for them
+// on each of these.
+constexpr struct {
+  const char *generic;
+  const char *processors;  // a space before and behind each
+} kGeneric[] = {
+    {"gfx9-generic", " gfx900 gfx902 gfx904 gfx906 gfx909 gfx90c "},
+    {"gfx9-4-generic", " gfx942 gfx950 "},
+    {"gfx10-1-generic", " gfx1010 gfx1011 gfx1012 gfx1013 "},
+    {"gfx10-3-generic", " gfx1030 gfx1031 gfx1032 gfx1033 gfx1034 gfx1035 gfx1036 "},
+    {"gfx11-generic", " gfx1100 gfx1101 gfx1102 gfx1103 gfx1150 gfx1151 gfx1152 gfx1153 "},
+    {"gfx12-generic", " gfx1200 gfx1201 "},
+};
+
+// The part of an arch's name before its features.
+struct Processor {
+  const char *name;
+  size_t length;
+};
+
+bool is(const Processor &processor, const char *name) {
+  return std::strlen(name) == processor.length && std::memcmp(name, processor.name, processor.length) == 0;
+}
+
+bool is_among(const Processor &processor, const char *list) {
+  for (const char *at = list; *at != '\0'; ++at) {
+    if (*at == ' ' && std::strncmp(at + 1, processor.name, processor.length) == 0 &&
+        at[1 + processor.length] == ' ') {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool stands_for(const char *generic, const Processor &processor) {
+  for (const auto &each : kGeneric) {
+    if (std::strcmp(each.generic, generic) == 0) return is_among(processor, each.processors);
+  }
+  return false;
+}
+
 Feature feature(const char *arch, const char *name) {
   const char *found = std::strstr(arch, name);
   if (found == nullptr) return Feature::kUnsupported;
@@ -24,27 +65,34 @@ bool feature_fits(uint32_t bits, uint32_t off, uint32_t on, Feature device, int 
   return device == (bits == on ? Feature::kOn : Feature::kOff);
 }
 
+// Of the kinds of nearness: what is of a later kind is farther, whatever the minor.
+constexpr int kFamily = 10, kMajor = 100, kForward = 1000;
+constexpr int kGenericDistance = 10;
+
 int cuda_distance(const kpk_abi_target &target, uint32_t capability) {
   const int behind = static_cast<int>(capability) - static_cast<int>(target.arch);
   const bool same_major = target.arch / 10 == capability / 10;
+  // PTX has to be compiled, so that machine code comes first however far it reaches.
+  const int compiling = target.kind == KPK_IMAGE_PTX ? kForward : 0;
   switch (target.reach) {
-    case KPK_REACH_EXACT: return behind == 0 ? 0 : -1;
-    case KPK_REACH_FAMILY: return same_major && behind >= 0 ? 10 + behind : -1;
-    case KPK_REACH_MAJOR: return same_major && behind >= 0 ? 100 + behind : -1;
-    case KPK_REACH_FORWARD: return behind >= 0 ? 1000 + behind : -1;
+    case KPK_REACH_EXACT: return behind == 0 ? compiling : -1;
+    case KPK_REACH_FAMILY: return same_major && behind >= 0 ? compiling + kFamily + behind : -1;
+    case KPK_REACH_MAJOR: return same_major && behind >= 0 ? compiling + kMajor + behind : -1;
+    case KPK_REACH_FORWARD: return behind >= 0 ? kForward + kMajor + behind : -1;
     default: return -1;
   }
 }
 
 int hip_distance(const kpk_abi_target &target, const Device &device) {
-  const char *processor = text(target.processor);
-  const size_t length = std::strcspn(device.arch, ":");
-  if (std::strlen(processor) != length || std::strncmp(processor, device.arch, length) != 0) return -1;
+  const Processor processor = {device.arch, std::strcspn(device.arch, ":")};
+  const bool generic = target.reach == KPK_REACH_FAMILY;
+  const char *wanted = text(target.processor);
+  if (!(generic ? stands_for(wanted, processor) : is(processor, wanted))) return -1;
   int exact = 0;
   const uint32_t flags = target.elf_flags;
   if (!feature_fits(flags & kXnackMask, kXnackOff, kXnackOn, device.xnack, &exact)) return -1;
   if (!feature_fits(flags & kSrameccMask, kSrameccOff, kSrameccOn, device.sramecc, &exact)) return -1;
-  return 2 - exact;
+  return (generic ? kGenericDistance : 0) + 2 - exact;
 }
 
 // Where an image comes among those of its variant.
@@ -81,6 +129,7 @@ bool describe_arch(const char *arch, Device *device) {
     device->vendor = KPK_VENDOR_CUDA;
     device->capability = static_cast<uint32_t>(number);
     device->max_shared_bytes = number == 75                                    ? 65536
+                               : number < 75                                   ? 98304
                                : number == 80 || number == 87                  ? 166912
                                : number == 86 || number == 89 || number >= 120 ? 101376
                                                                                : 232448;
@@ -95,9 +144,10 @@ bool describe_arch(const char *arch, Device *device) {
   device->vendor = KPK_VENDOR_HIP;
   device->xnack = feature(arch, "xnack");
   device->sramecc = feature(arch, "sramecc");
-  device->max_shared_bytes = std::strncmp(arch, "gfx950", 6) == 0 ? 163840 : 65536;
+  const bool is_gfx125 = std::strncmp(arch, "gfx125", 6) == 0;
+  device->max_shared_bytes = std::strncmp(arch, "gfx950", 6) == 0 ? 163840 : is_gfx125 ? 327680 : 65536;
   // max_registers stays 0: the compiler has kept to what a block of .max_flat_workgroup_size threads may have.
-  device->has_clusters = std::strncmp(arch, "gfx125", 6) == 0;
+  device->has_clusters = is_gfx125;
   device->max_grid[0] = INT32_MAX;
   device->max_grid[1] = device->max_grid[2] = 65536;
   device->max_grid_threads_x = UINT32_MAX;

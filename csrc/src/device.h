@@ -41,8 +41,8 @@ constexpr uint32_t kMaxDeviceSlots = 192;  // CUDA, HIP, dry
 bool describe_arch(const char *arch, Device *device);
 
 // How far from ideal an image for `target` is on `device`: 0 exact; the smaller the better; -1 it does
-// not run there. The order: exact with features, exact, family, same major, PTX; among two of a kind the
-// one made for the newer processor.
+// not run there. The order: exact with features, exact, family (AMD: a generic processor, with features first),
+// same major, PTX; among two of a kind the one made for the newer processor.
 int distance(const kpk_abi_target &target, const Device &device);
 
 constexpr uint32_t kNoImage = UINT32_MAX;

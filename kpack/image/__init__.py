@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from kpack.image.facts import Facts
+from kpack.image.identify import Contents, identify
 from kpack.image.image import Compiled, Image, Slot, Tensordesc
-from kpack.image.read import read_image
+from kpack.image.read import read_facts, read_image
 
-__all__ = ["Compiled", "Image", "Slot", "Tensordesc", "read_image"]
+__all__ = [
+    "Compiled",
+    "Contents",
+    "Facts",
+    "Image",
+    "Slot",
+    "Tensordesc",
+    "identify",
+    "read_facts",
+    "read_image",
+]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kpack.target import Target
+
 __all__ = ["Facts", "natural"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the code says of itself. `params`: offset and size of each, bytes, in order."""
+    """What the code says of itself. `params`: offset and size of each, bytes, in order; `block`: the threads that
+    it asks for along x, y and z, zeros where it asks for none; `target`: what it is for, None where it does not
+    say; `cluster`: the CTAs of a cluster that it asks for, zeros for none."""
 
     params: tuple[tuple[int, int], ...]
     param_bytes: int
@@ -23,6 +27,9 @@ class Facts:
     least_driver: int = 0
     ptx_version: int = 0
     elf_flags: int = 0
+    block: tuple[int, int, int] = (0, 0, 0)
+    cluster: tuple[int, int, int] = (0, 0, 0)
+    target: Target | None = None
 
 
 def natural(values: Iterable[tuple[int, int]], start: int = 0) -> Iterator[tuple[int, int]]:

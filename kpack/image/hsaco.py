@@ -9,10 +9,35 @@ from typing import Any
 from kpack.errors import FormatError
 from kpack.image.facts import Facts
 from kpack.objfile.elf import EM_AMDGPU, SHT_NOTE, ElfFile, read_elf
+from kpack.target import PROCESSORS, Target, hip_target
 
-__all__ = ["read_hsaco"]
+__all__ = ["hsaco_entries", "hsaco_target", "read_hsaco"]
 
 _NT_AMDGPU_METADATA = 32
+
+# e_flags: the processor, and a setting of each feature.
+_MACH = 0xFF
+_FEATURES = {0x200: "xnack-", 0x300: "xnack+", 0x800: "sramecc-", 0xC00: "sramecc+"}
+_FEATURE_MASKS = (0x300, 0xC00)
+_OLDEST_ABI = 2  # code object V4: what came before has other flags
+
+
+def hsaco_entries(elf: ElfFile) -> tuple[str, ...]:
+    return tuple(str(kernel.get(".name")) for kernel in _amd_kernels(elf))
+
+
+def hsaco_target(elf: ElfFile) -> Target:
+    """What a code object is for, features that it was compiled for included. By the flags: the text in the note has
+    several spellings, and older objects have none."""
+    if elf.abi_version < _OLDEST_ABI:
+        raise FormatError(
+            f"code object: expected version 4 (ABI version {_OLDEST_ABI}) or later, got {elf.abi_version}"
+        )
+    processor = PROCESSORS.get(elf.flags & _MACH)
+    if processor is None:
+        raise FormatError(f"code object: expected a known processor in e_flags, got {elf.flags & _MACH:#x}")
+    features = (_FEATURES.get(elf.flags & mask) for mask in _FEATURE_MASKS)
+    return hip_target(processor, (feature for feature in features if feature))
 
 
 def read_hsaco(code: bytes, entry: str) -> Facts:
@@ -37,7 +62,17 @@ def read_hsaco(code: bytes, entry: str) -> Facts:
         static_shared_bytes=_number(kernel, ".group_segment_fixed_size"),
         warp_size=_number(kernel, ".wavefront_size"),
         elf_flags=elf.flags,
+        block=_triple(kernel, ".reqd_workgroup_size"),
+        cluster=_triple(kernel, ".cluster_dims"),
+        target=hsaco_target(elf),
     )
+
+
+def _triple(record: dict[str, Any], key: str) -> tuple[int, int, int]:
+    value = record.get(key, [0, 0, 0])
+    if not (isinstance(value, list) and len(value) == 3 and all(isinstance(each, int) for each in value)):
+        raise FormatError(f"AMDGPU note: expected three numbers as {key}, got {value!r}")
+    return value[0], value[1], value[2]
 
 
 def _number(record: dict[str, Any], key: str) -> int:
@@ -59,7 +94,11 @@ def _amd_kernels(elf: ElfFile) -> list[dict[str, Any]]:
                     kernels = msgpack.unpackb(body)["amdhsa.kernels"]
                 except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
                     raise FormatError(f"AMDGPU note: expected a map with amdhsa.kernels ({error})") from error
-                return [kernel for kernel in kernels if isinstance(kernel, dict)]
+                if not isinstance(kernels, list) or not all(isinstance(kernel, dict) for kernel in kernels):
+                    raise FormatError(
+                        f"AMDGPU note: expected a list of maps as amdhsa.kernels, got {kernels!r:.60}"
+                    )
+                return kernels
     raise FormatError("code object: expected an AMDGPU metadata note, got none")
 
 

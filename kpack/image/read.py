@@ -14,8 +14,9 @@ from kpack.image.hsaco import read_hsaco
 from kpack.image.image import Compiled, Image, Slot, Tensordesc
 from kpack.image.ptx import read_ptx
 from kpack.objfile import abi
+from kpack.target import Target
 
-__all__ = ["read_image"]
+__all__ = ["read_facts", "read_image"]
 
 POINTER_BYTES = 8
 MAP_BYTES = 128  # of a CUtensorMap
@@ -24,8 +25,7 @@ MAP_ALIGN = 64
 
 def read_image(compiled: Compiled) -> Image:
     """The image of what was compiled. Raises FormatError where code and compiler do not say the same."""
-    readers = {abi.IMAGE_CUBIN: read_cubin, abi.IMAGE_PTX: read_ptx, abi.IMAGE_HSACO: read_hsaco}
-    facts = readers[compiled.target.kind](compiled.code, compiled.entry)
+    facts = read_facts(compiled.code, compiled.target.kind, compiled.entry)
     layout = _layout(compiled, facts)
     _cross_check(compiled, facts, layout)
     return Image(
@@ -54,6 +54,12 @@ def read_image(compiled: Compiled) -> Image:
         elf_flags=facts.elf_flags,
         tensordescs=compiled.tensordescs,
     )
+
+
+def read_facts(code: bytes, kind: int, entry: str) -> Facts:
+    """What code of this kind says of the kernel `entry`. Raises FormatError for damage, and without that kernel."""
+    readers = {abi.IMAGE_CUBIN: read_cubin, abi.IMAGE_PTX: read_ptx, abi.IMAGE_HSACO: read_hsaco}
+    return readers[kind](code, entry)
 
 
 Value = tuple[int, int, int, int]  # source, type code, index, part
@@ -126,9 +132,17 @@ def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> No
         raise FormatError(
             f"{subject}: parameter block: expected {end} bytes or more, got {facts.param_bytes}"
         )
+    if facts.target is not None and not _serves(facts.target, compiled.target):
+        raise FormatError(
+            f"{subject}: expected code for {compiled.target.name}, got code for {facts.target.name}"
+        )
     if facts.warp_size != compiled.warp_size:
         raise FormatError(
             f"{subject}: warp size: expected {compiled.warp_size} by the compiler, got {facts.warp_size}"
+        )
+    if any(facts.cluster) and facts.cluster != compiled.cluster:
+        raise FormatError(
+            f"{subject}: cluster: expected {compiled.cluster} by the compiler, got {facts.cluster}"
         )
     threads = compiled.num_warps * compiled.warp_size
     if facts.max_threads and facts.max_threads < threads:
@@ -136,6 +150,16 @@ def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> No
             f"{subject}: threads of a block: expected {threads} by the compiler "
             f"({compiled.num_warps} warps of {compiled.warp_size}), got at most {facts.max_threads} in the code"
         )
+
+
+def _serves(code: Target, target: Target) -> bool:
+    """Whether code that says it is for `code` runs wherever an image for `target` is taken."""
+    if (code.vendor, code.arch, code.processor) != (target.vendor, target.arch, target.processor):
+        return False
+    if code.vendor != abi.VENDOR_CUDA:
+        return set(target.features) <= set(code.features)
+    breadth = (abi.REACH_EXACT, abi.REACH_FAMILY, abi.REACH_MAJOR, abi.REACH_FORWARD)
+    return breadth.index(target.reach) <= breadth.index(code.reach)
 
 
 def _pairs(params: Iterable[tuple[int, int]]) -> str:

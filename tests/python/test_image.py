@@ -15,10 +15,11 @@ import triton.language as tl
 
 import kpack
 from kpack.errors import FormatError
-from kpack.image import Compiled, read_image
-from kpack.image.cubin import read_cubin
+from kpack.image import Compiled, identify, read_facts, read_image
+from kpack.image.cubin import cubin_target, read_cubin
 from kpack.objfile import abi
 from kpack.objfile.elf import read_elf
+from kpack.target import parse_target
 
 TARGETS = ("sm_80", "sm_90", "ptx_80", "gfx90a", "gfx1100")
 MAJOR, MINOR = map(int, triton.__version__.split(".")[:2])
@@ -282,3 +283,80 @@ def test_a_cubin_without_a_symbol_of_its_entry_is_refused():
     nameless = code[:at] + b"another" + code[at + 7 :]
     with pytest.raises(FormatError, match=f"{entry}: expected a symbol of this name in the cubin, got none"):
         read_cubin(nameless, entry)
+
+
+# ---- what code says that it is
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_code_says_its_kind_target_and_kernels(scalars, target):
+    image = scalars[target]
+    contents = identify(image.code)
+    assert (contents.target.kind, contents.entries) == (image.target.kind, (image.entry,))
+    assert contents.target.suffix == image.target.suffix
+    assert read_facts(image.code, image.target.kind, image.entry).target == contents.target
+
+
+@pytest.mark.parametrize(
+    ("flags", "abi_version", "note", "name"),
+    [
+        (0x500550, 7, "", "sm_80"),
+        (0x5A055A, 7, "", "sm_90"),
+        (0x5A0D5A, 7, "", "sm_90a"),
+        (0x6005004, 8, "", "sm_80"),
+        (0x6005A04, 8, "-arch sm_90 ", "sm_90"),
+        (0x6005A04, 8, "-v -lineinfo -arch sm_90a ", "sm_90a"),
+        (0x6006402, 8, "-arch sm_100 ", "sm_100"),
+        (0x6006402, 8, "-arch sm_100f ", "sm_100f"),
+        (0x600640A, 8, "-arch sm_100a ", "sm_100a"),
+        (0x6006402, 8, "", "sm_100a"),  # nothing says that it runs elsewhere
+        (0x6006402, 8, "-arch sm_103f ", "sm_100a"),  # of something that was linked in
+    ],
+)
+def test_a_cubin_says_what_it_is_for_in_flags_or_in_the_note_of_its_tool(
+    scalars, flags, abi_version, note, name
+):
+    """As ptxas 12.8, 12.9 and 13.4 write them: from 13 on, "a" is in the note alone."""
+    elf = read_elf(scalars["sm_80"].code)
+    (section, *_) = elf.sections
+    said = dataclasses.replace(
+        section, name=".note.nv.tkinfo", view=memoryview(b"ptxas\0" + note.encode() + b"\0\0")
+    )
+    made = dataclasses.replace(elf, flags=flags, abi_version=abi_version, sections=(said,))
+    assert cubin_target(made).name == name
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "words"),
+    [
+        ("sm_80", {"target": "sm_86"}, "expected code for sm_86, got code for sm_80"),
+        ("sm_90", {"target": "sm_100f"}, "expected code for sm_100f, got code for sm_90a"),
+        ("ptx_80", {"target": "ptx_75"}, "expected code for ptx_75, got code for ptx_80"),
+        ("gfx90a", {"target": "gfx942"}, "expected code for gfx942, got code for gfx90a"),
+        ("gfx90a", {"target": "gfx90a:xnack-"}, "expected code for gfx90a:xnack-, got code for gfx90a"),
+    ],
+)
+def test_code_for_another_target_is_refused(scalars, target, changes, words):
+    with pytest.raises(FormatError, match=words):
+        read_image(compiled(scalars[target], target=parse_target(changes["target"])))
+
+
+def test_a_code_object_for_an_unknown_processor_or_of_an_old_version_is_refused(scalars):
+    code = scalars["gfx90a"].code
+    for at, value, words in [
+        (48, b"\xfe", "expected a known processor in e_flags, got 0xfe"),
+        (8, b"\x01", "expected version 4"),
+    ]:
+        with pytest.raises(FormatError, match=re.escape(words)):
+            identify(code[:at] + value + code[at + 1 :])
+
+
+def test_comments_of_ptx_declare_nothing(scalars):
+    text = scalars["ptx_80"].code[:-1].decode()
+    entry = scalars["ptx_80"].entry
+    commented = text.replace(
+        ".visible .entry", f"// .entry other(\n/* .entry {entry}() {{ */\n.visible .entry", 1
+    )
+    assert identify(commented.encode()).entries == (entry,)
+    facts = read_facts(commented.encode() + b"\0", abi.IMAGE_PTX, entry)
+    assert facts.params == read_facts(scalars["ptx_80"].code, abi.IMAGE_PTX, entry).params
