@@ -1,15 +1,14 @@
 """The one module that imports triton: one variant and one target in, an Image out, for every supported release.
 
 What a release does differently is in its `Release` below; what in the environment changes code is switched off
-or pinned, and recorded. Triton's cache is used, one folder a device function: its key covers the kernel's
-source, constants and options, but not the name that the variant's device function is given.
+or pinned, and recorded. Triton's cache is used, one folder for what its key leaves out: the name that the variant's
+device function is given, the values that code names (`source.py`), what opaque constants hold, an arch's suffix.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +23,25 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompilationError, make_backend
 from triton.runtime.jit import JITFunction
 
+from kpack.compile.source import key_of, place_of, reached
+from kpack.compile.suffix import arch_suffix
 from kpack.errors import KpackError, SpecError
 from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
-from kpack.spec import DEFAULT_NUM_WARPS, DType, Plan, Value, Variant, dtype_name
-from kpack.target import Target, nearest
+from kpack.spec import (
+    DEFAULT_NUM_WARPS,
+    Bound,
+    Constant,
+    DType,
+    Fixed,
+    Opaque,
+    Plan,
+    Value,
+    Variant,
+    as_tuple,
+    dtype_name,
+)
+from kpack.target import GENERIC, Target, nearest, parse_target
 
 __all__ = ["Misfit", "check", "compile_variant", "pin_environment", "provenance", "reason_of", "source_key"]
 
@@ -37,6 +50,8 @@ MAX_THREADS = 1024  # of a block, on every target
 # Shared memory that a block can have, bytes: opted into on CUDA, all of the LDS on AMD.
 _KIB = 1024
 _SHARED_BYTES = {
+    70: 96 * _KIB,
+    72: 96 * _KIB,
     75: 64 * _KIB,
     80: 163 * _KIB,
     86: 99 * _KIB,
@@ -44,12 +59,15 @@ _SHARED_BYTES = {
     89: 99 * _KIB,
     90: 227 * _KIB,
     100: 227 * _KIB,
+    101: 227 * _KIB,
     103: 227 * _KIB,
+    107: 227 * _KIB,
     110: 227 * _KIB,
     120: 99 * _KIB,
     121: 99 * _KIB,
     "gfx950": 160 * _KIB,
     "gfx1250": 320 * _KIB,
+    "gfx1251": 320 * _KIB,
 }
 _LDS_BYTES = 64 * _KIB
 
@@ -76,13 +94,20 @@ class Release:
     """there are two of ptxas, and asking for the version takes an architecture"""
     own_linker: bool = True
     """AMD code is linked within Triton; else by an ld.lld, found by TRITON_HIP_LLD_PATH or where ROCm has it"""
+    gluon_without_driver: bool = True
+    """Gluon is told the target; else it asks the driver of a GPU"""
 
 
 _SCRATCH = (abi.SLOT_GLOBAL_SCRATCH, abi.SLOT_PROFILE_SCRATCH)
 _DESC_FLAGS = (abi.SLOT_DESC_NAN_PADDING, abi.SLOT_DESC_ROUND_TF32)
 _RELEASES: dict[tuple[int, int], Release] = {
     (3, 4): Release(
-        hidden=_SCRATCH[:1], cluster_dims=True, desc_flags=(), ptxas_by_arch=False, own_linker=False
+        hidden=_SCRATCH[:1],
+        cluster_dims=True,
+        desc_flags=(),
+        ptxas_by_arch=False,
+        own_linker=False,
+        gluon_without_driver=False,
     ),
     (3, 5): Release(hidden=_SCRATCH, cluster_dims=True, desc_flags=_DESC_FLAGS[:1], ptxas_by_arch=False),
     (3, 6): Release(hidden=_SCRATCH, cluster_dims=False, desc_flags=_DESC_FLAGS[:1]),
@@ -109,7 +134,8 @@ def _release() -> Release:
 
 # ---- the environment
 
-# What the environment may say: where things are, not what code comes out. The tools among them are recorded.
+# What the environment may say: where things are, and what compiles at all, not what code comes out. The tools among
+# them are recorded; the values of globals are in the keys of `source.py`.
 _KEPT = frozenset(
     (
         "TRITON_PTXAS_PATH",
@@ -117,6 +143,7 @@ _KEPT = frozenset(
         "TRITON_HOME",
         "TRITON_AMD_CODEGEN_PATH",
         "TRITON_HIP_LLD_PATH",
+        "TRITON_ALLOW_NON_CONSTEXPR_GLOBALS",
     )
 )
 _PREFIXES = ("TRITON_", "AMDGCN_", "MLIR_", "LLVM_", "NVPTX_")
@@ -149,7 +176,8 @@ def pin_environment() -> None:
     # Knobs that the program has set in Python go before the environment.
     for group in (knobs.compilation, knobs.runtime, knobs.language, knobs.nvidia, knobs.amd):
         for name in (*group.knob_descriptors, "add_stages_inspection_hook"):
-            group.__dict__.pop(name, None)
+            if name != "allow_non_constexpr_globals":
+                group.__dict__.pop(name, None)
 
 
 def cache_dir() -> Path:
@@ -165,17 +193,30 @@ def cache_dir() -> Path:
 def check(plans: Iterable[Plan], targets: Sequence[Target]) -> None:
     """Refuse what no variant could be compiled with. Raises SpecError with a line a mistake."""
     _release()
-    fields = {target: _option_names(target) for target in targets}
-    known = frozenset().union(*fields.values())
+    ready_made = [target for target in targets if target.processor in GENERIC or target.features]
+    if ready_made:
+        raise SpecError(
+            "\n".join(
+                f"arch: expected what Triton compiles for, got {target.name!r}, which is for ready-made code; "
+                f"give {' '.join(GENERIC.get(target.processor, (target.processor,)))}"
+                for target in ready_made
+            )
+        )
+    # Of both vendors, whatever is built: what one has and the other lacks is passed over, as Triton itself does.
+    samples = ("sm_90", "gfx942")
+    known = frozenset().union(*map(_option_names, (*targets, *map(parse_target, samples))))
     mistakes = []
     for plan in plans:
-        fn = plan.kernel.fn
+        fn = _jit(plan)
         if not isinstance(fn, JITFunction):
             mistakes.append(
                 f"{plan.name}: expected a function decorated with @triton.jit, got {type(fn).__name__}"
             )
+        elif fn.is_gluon() and not _release().gluon_without_driver:
+            mistakes.append(
+                f"{plan.name}: expected Triton 3.5 or later for @gluon.jit, got {triton.__version__}, which asks a GPU"
+            )
         for name in sorted({name for variant in plan.variants for name, _ in variant.options}):
-            # What one vendor has and the other lacks is for the one: Triton itself passes over it.
             if name not in known:
                 mistakes.append(
                     f"{plan.name}: option {name!r}: expected one of {' '.join(sorted(known))}, "
@@ -200,9 +241,15 @@ def _backend(target: Target) -> Any:
     return make_backend(_gpu_target(target))
 
 
+def _jit(plan: Plan) -> Any:
+    """The function that is compiled, out of whatever is wrapped around it."""
+    return plan.kernel.checked.function.jit
+
+
 def source_key(plan: Plan) -> str:
     """Stands for the kernel's source, all that it calls, and the compiler."""
-    return f"triton-{triton.__version__}-{plan.kernel.fn.cache_key}"
+    handed = [bound for variant in plan.variants for bound in variant.bound]
+    return f"triton-{triton.__version__}-{key_of(_jit(plan), handed)}"
 
 
 def provenance(plan: Plan, targets: Sequence[Target]) -> dict[str, Any]:
@@ -210,11 +257,31 @@ def provenance(plan: Plan, targets: Sequence[Target]) -> dict[str, Any]:
     return {
         "triton": triton.__version__,
         "source": plan.source,
-        "source_hash": plan.kernel.fn.cache_key,
+        "source_hash": key_of(_jit(plan)),
         "environment": dict(_PINNED),
         "tools": {target.name: _tool_version(target) for target in targets},
         "pinned": dict(_PINNED_OPTIONS),
         "options": {variant.name: dict(map(_recorded, variant.options)) for variant in plan.variants},
+        **_wrapped(plan),
+    }
+
+
+def _wrapped(plan: Plan) -> dict[str, Any]:
+    """What a tuner may want to know of the function's own autotuner, and that a person of its heuristics."""
+    function = plan.kernel.checked.function
+    tuning, heuristics = function.tuning, [heuristic.name for heuristic in function.heuristics]
+    facts = {"heuristics": heuristics} if heuristics else {}
+    if tuning is None:
+        return facts
+    return {
+        **facts,
+        "autotuner": {
+            "key": tuning.key,
+            "reset_to_zero": tuning.reset_to_zero,
+            "restore_value": tuning.restore_value,
+            "prunes": tuning.prune,
+            "left_out": tuning.hooks,
+        },
     }
 
 
@@ -248,50 +315,69 @@ def _tool_version(target: Target) -> str:
 def compile_variant(plan: Plan, variant: Variant, target: Target) -> Image:
     """Compile one variant. Only in a process of its own kind: it renames the kernel's device function."""
     _check_threads(_int_option(variant, "num_warps", DEFAULT_NUM_WARPS), target)
-    fn = plan.kernel.fn
+    fn = _jit(plan)
     fn.repr = lambda _: variant.entry
-    folder = cache_dir() / "triton" / hashlib.sha256(variant.entry.encode()).hexdigest()[:32]
+    key = repr((variant.entry, key_of(fn, variant.bound), variant.bound, target.suffix))
+    folder = cache_dir() / "triton" / hashlib.sha256(key.encode()).hexdigest()[:32]
     os.environ["TRITON_CACHE_DIR"] = str(folder)
-    result = triton.compile(
-        _source(plan, variant), target=_gpu_target(target), options=_options(variant, target)
-    )
+    with arch_suffix(target):
+        result = triton.compile(
+            _source(plan, variant), target=_gpu_target(target), options=_options(plan, variant, target)
+        )
     image = read_image(_compiled(plan, variant, target, result))
     _check_fit(image)
     return image
 
 
 def _source(plan: Plan, variant: Variant) -> ASTSource:
-    """The kernel with everything bound that this variant binds: constexprs, ones and nulls are constants."""
-    fn = plan.kernel.fn
-    constants: dict[str, Any] = {
-        constexpr.name: _triton_value(value)
-        for constexpr, value in zip(plan.constexprs, variant.constexprs, strict=True)
+    """The kernel with everything bound that this variant binds, as Triton's own launcher writes it down: by paths,
+    of a parameter and of its parts; constexprs, ones and nulls are constants."""
+    fn = _jit(plan)
+    constants: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+
+    def place(path: tuple[int, ...], bound: Bound) -> Any:
+        """The signature of what lies at `path`."""
+        if isinstance(bound, tuple):
+            return as_tuple(bound, (place((*path, at), part) for at, part in enumerate(bound)))
+        if isinstance(bound, Fixed):
+            constants[path] = _triton_value(bound.value)
+        elif bound in variant.equal_1 | variant.null:
+            constants[path] = 1 if bound in variant.equal_1 else None
+        else:
+            if bound in variant.divisible_16:
+                attributes[path] = [["tt.divisibility", 16]]
+            return variant.arguments[bound][1]
+        return "constexpr"
+
+    signature = {
+        name: place((number,), bound)
+        for number, (name, bound) in enumerate(zip(fn.arg_names, variant.bound, strict=True))
     }
-    types = dict(variant.arguments)
-    for index, (name, _) in enumerate(variant.arguments):
-        if index in variant.equal_1 or index in variant.null:
-            constants[name] = 1 if index in variant.equal_1 else None
-    signature = {name: "constexpr" if name in constants else types[name] for name in fn.arg_names}
-    position = {name: number for number, name in enumerate(fn.arg_names)}
-    attributes = {
-        (position[name],): [["tt.divisibility", 16]]
-        for index, (name, _) in enumerate(variant.arguments)
-        if index in variant.divisible_16
-    }
-    return ASTSource(fn, signature, constexprs=constants, attrs=attributes)
+    source = _gluon_source() if fn.is_gluon() else ASTSource
+    return source(fn, signature, constexprs=constants, attrs=attributes)
+
+
+def _gluon_source() -> Any:
+    return importlib.import_module("triton.experimental.gluon._runtime").GluonASTSource
 
 
 _DTYPES = {dtype_name(dtype): dtype for dtype in vars(tl).values() if isinstance(dtype, tl.dtype)}
 
 
-def _triton_value(value: Value) -> Any:
+def _triton_value(value: Constant) -> Any:
+    if isinstance(value, tuple):
+        return as_tuple(value, map(_triton_value, value))
+    if isinstance(value, Opaque):
+        return value.value
     return _DTYPES[value.name] if isinstance(value, DType) else value
 
 
-def _options(variant: Variant, target: Target) -> dict[str, Any]:
-    """The options of this backend: what is pinned, then what the user gave."""
+def _options(plan: Plan, variant: Variant, target: Target) -> dict[str, Any]:
+    """The options of this backend: what is pinned, what the function says, then what the user gave."""
     known = _option_names(target) | {"instrumentation_mode"}
-    given = {**_PINNED_OPTIONS, **dict(variant.options)}
+    debug = {"debug": True} if getattr(_jit(plan), "debug", None) else {}
+    given = {**_PINNED_OPTIONS, **debug, **dict(variant.options)}
     return {name: value for name, value in given.items() if name in known}
 
 
@@ -435,40 +521,17 @@ def _check_fit(image: Image) -> None:
 
 def reason_of(error: BaseException, plan: Plan) -> str:
     """Triton's own words: the line of the source it points at, and why, without a Python traceback."""
-    functions = _functions(plan.kernel.fn)
+    handed = [bound for variant in plan.variants for bound in variant.bound]
+    functions = reached(_jit(plan), handed)
     reasons: list[str] = []
     current: BaseException | None = error
     while current is not None:
         text = str(current).strip() or type(current).__name__
         if isinstance(current, CompilationError):
-            text = _place(current, functions) + text
+            text = place_of(current, functions) + text
         elif not isinstance(current, (KpackError, triton.TritonError)):
             text = f"{type(current).__name__}: {text}"
         if not any(text in known for known in reasons):
             reasons.append(text)
         current = current.__cause__
     return "\n".join(reasons)
-
-
-def _functions(fn: Any) -> list[Any]:
-    """A JIT function, and those that it may call: of its file, and of what that imports by name."""
-    found, scopes = [fn], [fn.fn.__globals__]
-    for scope in scopes:
-        for value in list(scope.values()):
-            if isinstance(value, JITFunction) and not any(value is known for known in found):
-                found.append(value)
-                if not any(value.fn.__globals__ is known for known in scopes):
-                    scopes.append(value.fn.__globals__)
-    return found
-
-
-def _place(error: CompilationError, functions: Iterable[Any]) -> str:
-    """File and line: Triton counts from the function's own first line, which is not the file's."""
-    line = getattr(error.node, "lineno", None)
-    for fn in functions:
-        if line is not None and fn.src == error.src:
-            lines, first = inspect.getsourcelines(fn.fn)
-            # The function's text begins at its "def", behind the decorators.
-            decorators = next((n for n, text in enumerate(lines) if text.lstrip().startswith("def ")), 0)
-            return f"{fn.fn.__code__.co_filename}:{first + decorators + line - 1}: in {fn.__name__}, "
-    return ""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kpack.errors import SpecError
 from kpack.expr.parse import NO_DIVISION, NO_POWER, names_in, parse, parse_parts, unknown_name
 from kpack.expr.tree import Expr, ceil_div, ceil_power_of_2, choose, const, literal, make, variable
 
-__all__ = ["cdiv", "next_power_of_2", "parameters_of", "trace", "trace_grid"]
+__all__ = ["Branch", "cdiv", "decide", "next_power_of_2", "parameters_of", "trace", "trace_grid"]
 
 MAX_PATHS = 64
 
@@ -206,33 +207,33 @@ def next_power_of_2(n: Any) -> Any:
 # ---- every path through a callable
 
 
-def _explore(source: Callable[..., Any], names: frozenset[str]) -> tuple[Expr, ...]:
-    """Call `source` once for each path through its truth tests and join what the paths return."""
-    parameters = _callable_parameters(source)
-    missing = [
-        name for name, default in parameters if name not in names and default is inspect.Parameter.empty
-    ]
-    if missing:
-        raise SpecError("\n".join(unknown_name(name, names) for name in missing))
-    symbolic = [name for name, _ in parameters if name in names]
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A truth test that a callable made, and what it came to for either answer: another Branch, or its result."""
+
+    test: Expr
+    then: Any
+    other: Any
+
+
+def decide(call: Callable[[Callable[[str], Any]], Any]) -> Any:
+    """Call `call` once for each path through its truth tests: what it returns, or a Branch if that depends on them.
+
+    `call` is handed what makes a symbolic integer of a name. A result that is one comes back as an Expr. Raises
+    SpecError where `call` fails with symbolic values, or takes too many paths.
+    """
     paths = 0
 
-    def walk(answers: list[bool]) -> tuple[Expr, ...]:
+    def walk(answers: list[bool]) -> Any:
         nonlocal paths
         paths += 1
         if paths > MAX_PATHS:
             raise _TooManyPaths
         path = _Path(answers)
-        result = _returned(source, {name: _Symbol(variable(name), path) for name in symbolic})
+        result = _called(call, lambda name: _Symbol(variable(name), path))
         # Each test this call answered first, from the last back: the other answer, and all behind it.
         for depth in range(len(path.tests) - 1, len(answers) - 1, -1):
-            other = walk([*path.answers[:depth], False])
-            if len(other) != len(result):
-                raise SpecError(
-                    f"expected the same dimensions on every path, got {len(result)} and {len(other)}"
-                )
-            test = path.tests[depth]
-            result = tuple(choose(test, a, b) for a, b in zip(result, other, strict=True))
+            result = Branch(path.tests[depth], result, walk([*path.answers[:depth], False]))
         return result
 
     try:
@@ -243,21 +244,45 @@ def _explore(source: Callable[..., Any], names: frozenset[str]) -> tuple[Expr, .
         ) from None
 
 
-def _returned(source: Callable[..., Any], arguments: dict[str, _Symbol]) -> tuple[Expr, ...]:
-    # By position where Python demands it, else by name: lambdas of `functools.partial` work, too.
-    signature = inspect.signature(source)
-    bound = signature.bind_partial()
-    bound.arguments.update(arguments)
+def _called(call: Callable[[Callable[[str], Any]], Any], symbol: Callable[[str], Any]) -> Any:
     try:
-        result = source(*bound.args, **bound.kwargs)
-        parts = result if isinstance(result, (tuple, list)) else (result,)
-        return tuple(_as_expr(part) for part in parts)
+        result = call(symbol)
     except (SpecError, _TooManyPaths):
         raise
     except Exception as error:
         raise SpecError(
             f"expected a callable of integers, got {type(error).__name__} with symbolic values: {error}"
         ) from error
+    return result.expr if isinstance(result, _Symbol) else result
+
+
+def _explore(source: Callable[..., Any], names: frozenset[str]) -> tuple[Expr, ...]:
+    """Call `source` on every path through its truth tests and join what the paths return."""
+    parameters = _callable_parameters(source)
+    missing = [
+        name for name, default in parameters if name not in names and default is inspect.Parameter.empty
+    ]
+    if missing:
+        raise SpecError("\n".join(unknown_name(name, names) for name in missing))
+    symbolic = [name for name, _ in parameters if name in names]
+
+    def call(symbol: Callable[[str], Any]) -> tuple[Expr, ...]:
+        # By position where Python demands it, else by name: lambdas of `functools.partial` work, too.
+        bound = inspect.signature(source).bind_partial()
+        bound.arguments.update((name, symbol(name)) for name in symbolic)
+        result = source(*bound.args, **bound.kwargs)
+        return tuple(_as_expr(part) for part in (result if isinstance(result, (tuple, list)) else (result,)))
+
+    return _joined(decide(call))
+
+
+def _joined(tree: Any) -> tuple[Expr, ...]:
+    if not isinstance(tree, Branch):
+        return tree  # type: ignore[no-any-return]
+    then, other = _joined(tree.then), _joined(tree.other)
+    if len(then) != len(other):
+        raise SpecError(f"expected the same dimensions on every path, got {len(then)} and {len(other)}")
+    return tuple(choose(tree.test, a, b) for a, b in zip(then, other, strict=True))
 
 
 def _as_expr(value: object) -> Expr:

@@ -15,7 +15,17 @@ from typing import Any
 from kpack.errors import SpecError
 from kpack.objfile import abi
 
-__all__ = ["Expr", "ceil_div", "ceil_power_of_2", "choose", "const", "literal", "make", "variable"]
+__all__ = [
+    "Expr",
+    "ceil_div",
+    "ceil_power_of_2",
+    "choose",
+    "const",
+    "is_boolean",
+    "literal",
+    "make",
+    "variable",
+]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -171,12 +181,12 @@ def _apply(node: Expr, values: Sequence[int]) -> int:
     return _int64(int(_OPS[node.op].apply(*values)), node)
 
 
-def _is_boolean(node: Expr) -> bool:
+def is_boolean(node: Expr) -> bool:
     """Whether the value can only be 0 or 1."""
-    if node.op in ("and", "or"):
-        return all(map(_is_boolean, node.operands))
+    if node.op in ("and", "or", "band", "bor", "xor"):
+        return all(map(is_boolean, node.operands))
     if node.op == "if":
-        return all(map(_is_boolean, node.operands[1:]))
+        return all(map(is_boolean, node.operands[1:]))
     if node.op == "const":
         return node.value in (0, 1)
     return node.op in _OPS and _OPS[node.op].boolean
@@ -184,7 +194,7 @@ def _is_boolean(node: Expr) -> bool:
 
 def _cannot_fail(node: Expr) -> bool:
     harmless = ("const", "name", "and", "or", "if", "min", "max")
-    return (_is_boolean(node) or node.op in harmless) and all(map(_cannot_fail, node.operands))
+    return (is_boolean(node) or node.op in harmless) and all(map(_cannot_fail, node.operands))
 
 
 def make(op: str, *operands: Expr) -> Expr:
@@ -216,11 +226,11 @@ def choose(test: Expr, then: Expr, other: Expr) -> Expr:
         smaller = (test.op == "lt") == (test.operands[0] == then)
         return Expr("min" if smaller else "max", (other, then))
     zero_if_false = other == const(0) or other == test
-    if zero_if_false and then == const(1) and _is_boolean(test):
+    if zero_if_false and then == const(1) and is_boolean(test):
         return test
     if zero_if_false:
         return Expr("and", (test, then))
-    if then == test or (then == const(1) and _is_boolean(test)):
+    if then == test or (then == const(1) and is_boolean(test)):
         return Expr("or", (test, other))
     if then == const(0) and other == const(1):
         return make("not", test)
@@ -280,7 +290,7 @@ def _assemble(node: Expr, params: Mapping[str, int]) -> tuple[bytes, int]:
         case "or":
             left, right = node.operands
             # There is no opcode to keep a copy: what is not 0 or 1 is computed a second time.
-            again = const(1) if _is_boolean(left) else left
+            again = const(1) if is_boolean(left) else left
             parts = [_assemble(operand, params) for operand in (left, again, right)]
             return _branch(node, parts[0], parts[1], parts[2])
     code, depth = b"", 0

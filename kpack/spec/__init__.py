@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from kpack.spec.args import Arg
 from kpack.spec.configs import DEFAULT_NUM_WARPS
-from kpack.spec.expand import expand
+from kpack.spec.expand import expand, without
 from kpack.spec.kernel import Kernel
 from kpack.spec.plan import Constexpr, Overload, Param, Plan, Variant
-from kpack.spec.values import DType, Value, dtype_name
+from kpack.spec.signature import Bound, Fixed
+from kpack.spec.values import Constant, DType, Opaque, Value, as_tuple, dtype_name, read_constant
 
 __all__ = [
     "DEFAULT_NUM_WARPS",
     "Arg",
+    "Bound",
+    "Constant",
     "Constexpr",
     "DType",
+    "Fixed",
     "Kernel",
+    "Opaque",
     "Overload",
     "Param",
     "Plan",
     "Value",
     "Variant",
+    "as_tuple",
     "dtype_name",
     "expand",
+    "read_constant",
+    "without",
 ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from kpack.expr import Expr, trace
 from kpack.objfile import abi
+from kpack.spec.argument import Argument
 from kpack.spec.mistakes import Mistakes
-from kpack.spec.signature import Argument
 from kpack.spec.values import INT64
+from kpack.spec.wrappers import Tuning
 from kpack.target import nearest
 
 __all__ = ["DIRECTIONS", "Arg", "read_args"]
@@ -45,15 +46,17 @@ class Arg:
 
 def read_args(
     given: Mapping[str, Arg | Mapping[str, Any]],
-    arguments: Sequence[Argument],
+    cases: Sequence[Sequence[Argument]],
     selected: Iterable[str],
     launch: Sequence[str],
     integers: Iterable[str],
+    tuning: Tuning | None,
     mistakes: Mistakes,
 ) -> tuple[dict[str, Arg], dict[str, Expr]]:
-    pointers = {argument.name for argument in arguments if argument.pointer}
-    memory = {*pointers, *(argument.name for argument in arguments if argument.box)}
-    call = [*(argument.name for argument in arguments), *selected, *launch]
+    """Facts and extents by parameter of the call, whose arguments each case has; an autotuner's facts go last."""
+    pointers = {argument.name for arguments in cases for argument in arguments if argument.pointer}
+    memory = {*pointers, *(argument.name for arguments in cases for argument in arguments if argument.box)}
+    call = [*(argument.name for argument in cases[0]), *selected, *launch]
     # A fixed or tuned constexpr is no part of the call, so an extent cannot ask for it.
     integers = frozenset(integers) & frozenset(call)
     args: dict[str, Arg] = {}
@@ -84,7 +87,22 @@ def read_args(
         if arg.extent is not None:
             extents[name] = mistakes.attempt(f"{subject}: extent", partial(trace, arg.extent, integers), None)
         args[name] = arg
+    if tuning:
+        _add_tuning(args, tuning, call, memory)
     return args, extents
+
+
+def _add_tuning(args: dict[str, Arg], tuning: Tuning, call: Iterable[str], memory: Iterable[str]) -> None:
+    """What an autotuner says in other words: its key is by value, and what it resets or restores, a run changes."""
+    changed = {*tuning.reset_to_zero, *tuning.restore_value} & {*memory}
+    for name in call:
+        arg = args.get(name, Arg())
+        if name in changed and not arg.direction:
+            arg = replace(arg, direction="inout")
+        if name in tuning.key and not arg.key:
+            arg = replace(arg, key="exact")
+        if arg != Arg():
+            args[name] = arg
 
 
 def _check_range(arg: Arg, subject: str, mistakes: Mistakes) -> None:

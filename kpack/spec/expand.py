@@ -1,26 +1,40 @@
 """The expansion: every choice of types, selected constexprs, config and specialisation is a variant.
 
-A kernel of two types, three configs and one ":16?" unfolds into twelve: the Cartesian product.
+A kernel of two types, three configs and one ":16?" unfolds into twelve: the Cartesian product. One with cases has such
+a product for each, and what a call cannot tell apart among them are alternatives.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from kpack.expr import Expr
+from kpack.expr import Expr, const, make, variable
 from kpack.objfile import abi
-from kpack.spec.args import DIRECTIONS, Arg
-from kpack.spec.configs import Config, read_configs
+from kpack.spec.argument import check_boxes
+from kpack.spec.call import overload_of, params_of
+from kpack.spec.cases import Case
+from kpack.spec.configs import ALSO_OPTIONS, Config, read_configs
+from kpack.spec.heuristics import Environment, outcomes
 from kpack.spec.kernel import Checked, Kernel
 from kpack.spec.mistakes import Mistakes
 from kpack.spec.names import Names
 from kpack.spec.plan import Constexpr, Overload, Param, Plan, Variant
-from kpack.spec.signature import Argument, check_boxes, integer_range
-from kpack.spec.values import INT64, Value, choices, value_type
+from kpack.spec.signature import Fixed
+from kpack.spec.specialise import Specialisation, most_special_first, specialisations, suffixes
+from kpack.spec.values import Constant, Value, choices, is_plain, listed
 from kpack.target import Target
 
-__all__ = ["expand"]
+__all__ = ["expand", "without"]
+
+
+@dataclass(slots=True)
+class _Found:
+    """One overload: its variants, each with what its name adds for the specialisation. `which` is for messages."""
+
+    which: str
+    types: tuple[str, ...]
+    variants: list[tuple[Variant, tuple[str, ...]]]
 
 
 def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
@@ -32,62 +46,82 @@ def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
             "kernel",
             "expected a function to compile, got one for Triton's interpreter; build without TRITON_INTERPRET",
         )
-    configs = _configs(kernel, targets, mistakes)
+    configs = [_configs(checked, case, targets, mistakes.within(case.place)) for case in checked.cases]
     mistakes.raise_any()
-    tuned = {name for config in configs for name, _ in config.constexprs}
+    found: dict[Overload, _Found] = {}
+    for case, case_configs in zip(checked.cases, configs, strict=True):
+        _add_case(found, checked, case, case_configs, mistakes.within(case.place))
+    for overload in found.values():
+        if not overload.variants:
+            mistakes.add(
+                f"overload {overload.which}".rstrip(),
+                "expected a variant that can run, got none: all guards are false",
+            )
+    mistakes.raise_any()
+    params = params_of(checked, tuple(found))
+    if len(checked.cases) > 1:
+        _join_cases(found, params)
+    tuned = {name for each in configs for config in each for name, _ in config.constexprs}
+    tuned |= {heuristic.name for heuristic in checked.function.heuristics}
     constexprs = tuple(Constexpr(name, _role(checked, name, tuned)) for name in checked.function.constexprs)
-    overloads: list[Overload] = []
-    named: list[Variant] = []
-    names = Names(kernel.name, checked, configs, constexprs)
-    for chosen in choices(checked.types):
-        for selected in choices(tuple(checked.selected.items())):
-            variants = [
-                variant
-                for config, config_targets in configs.items()
-                for variant in _variants(
-                    checked, chosen, selected, config, config_targets, len(overloads), names, mistakes
-                )
-            ]
-            if not variants:
-                which = " ".join(map(str, (*chosen.values(), *selected.values())))
-                mistakes.add(
-                    f"overload {which}".rstrip(),
-                    "expected a variant that can run, got none: all guards are false",
-                )
-            overloads.append(_overload(checked, chosen, selected))
-            named += variants
-    mistakes.raise_any()
     return Plan(
         kernel=kernel,
         name=kernel.name,
-        params=_params(checked, overloads),
-        overloads=tuple(overloads),
-        variants=tuple(named),
+        params=params,
+        overloads=tuple(found),
+        variants=_named(kernel.name, constexprs, found.values()),
         constexprs=constexprs,
-        guard_text=checked.guard_text,
+        guard_text=_guard_text(checked, found.values(), params),
         grid_text=checked.grid_text,
         source=checked.function.source,
     )
+
+
+def _role(checked: Checked, name: str, tuned: Iterable[str]) -> int:
+    if name in checked.selected:
+        return abi.CONSTEXPR_SELECTED
+    return abi.CONSTEXPR_TUNED if name in tuned else abi.CONSTEXPR_FIXED
+
+
+def _named(kernel: str, constexprs: Sequence[Constexpr], overloads: Iterable[_Found]) -> tuple[Variant, ...]:
+    """All variants: what sets them apart can be said when all are known."""
+    overloads = list(overloads)
+    names = Names(kernel, [variant for each in overloads for variant, _ in each.variants], constexprs)
+    named = []
+    for number, overload in enumerate(overloads):
+        for variant, suffix in overload.variants:
+            name, entry = names.take(overload.types, variant, suffix)
+            named.append(replace(variant, name=name, entry=entry, overload=number))
+    return tuple(named)
+
+
+def _guard_text(checked: Checked, overloads: Iterable[_Found], params: Iterable[Param]) -> str:
+    """The kernel's guard, and what else is in guards of its variants."""
+    guarded = any(variant.guard for overload in overloads for variant, _ in overload.variants)
+    computed = dict.fromkeys(each.name for each in checked.function.heuristics) if guarded else {}
+    texts = [checked.guard_text, f"heuristics of {', '.join(computed)}" if computed else ""]
+    if guarded and len(checked.cases) > 1:
+        texts += (f"{param.name} not null" for param in params if param.nullable)
+    return " and ".join(filter(None, texts))
 
 
 # ---- configs
 
 
 def _configs(
-    kernel: Kernel, targets: Sequence[Target], mistakes: Mistakes
+    checked: Checked, case: Case, targets: Sequence[Target], mistakes: Mistakes
 ) -> dict[Config, tuple[Target, ...]]:
     """The configs of all targets, each with the targets that have it, in an order that keeps every target's."""
-    checked = kernel.checked
     found: dict[Config, list[Target]] = {}
     before: dict[Config, set[Config]] = {}
     for target in targets:
-        given, subject = kernel.configs, "configs"
+        given, subject = case.configs, "configs"
         if callable(given):
             given, subject = given(target), f"configs({target.name})"
             if isinstance(given, (list, tuple)) and not given:
                 mistakes.add(subject, "expected one or more configs, got none")
                 continue
-        configs = read_configs(given, subject, checked.function, checked.fixed, checked.selected, mistakes)
+        configs = read_configs(given, subject, checked.function, case.decided, mistakes)
         for previous, config in zip((None, *configs), configs, strict=False):
             found.setdefault(config, []).append(target)
             before.setdefault(config, set()).update((previous,) if previous else ())
@@ -104,149 +138,162 @@ def _configs(
     return ordered
 
 
-def _role(checked: Checked, name: str, tuned: Iterable[str]) -> int:
-    if name in checked.selected:
-        return abi.CONSTEXPR_SELECTED
-    return abi.CONSTEXPR_TUNED if name in tuned else abi.CONSTEXPR_FIXED
-
-
 # ---- variants
+
+
+def _add_case(
+    found: dict[Overload, _Found],
+    checked: Checked,
+    case: Case,
+    configs: Mapping[Config, tuple[Target, ...]],
+    mistakes: Mistakes,
+) -> None:
+    for chosen in choices(checked.types):
+        for selected in choices(tuple(case.selected.items())):
+            types = tuple(chosen.values())
+            which = " ".join(map(str, (*types, *selected.values())))
+            key = overload_of(checked, case, chosen, selected)
+            overload = found.setdefault(key, _Found(which, types, []))
+            for config, targets in configs.items():
+                for special in specialisations(case.arguments):
+                    made = _variants(checked, case, chosen, selected, config, special, targets, mistakes)
+                    overload.variants += ((variant, special.suffix) for variant in made)
 
 
 def _variants(
     checked: Checked,
+    case: Case,
     chosen: Mapping[str, str],
     selected: Mapping[str, Value],
     config: Config,
+    special: Specialisation,
     targets: tuple[Target, ...],
-    overload: int,
-    names: Names,
     mistakes: Mistakes,
 ) -> Iterator[Variant]:
-    """The variants of one config, specialised first, without those whose guard is false for any call."""
-    values = {**checked.function.defaults, **checked.fixed, **selected, **dict(config.constexprs)}
-    options = {**dict(checked.options), **dict(config.options)}
-    guard = _fold(checked.guard, values, "guard", mistakes) if checked.guard else None
-    if guard and guard.op == "const":
-        if not guard.value:
-            return
-        guard = None
-    grid = tuple(_fold(part, values, "grid", mistakes) for part in checked.grid)
-    check_boxes(checked.arguments, values, mistakes)
-    for null, one, divisible, suffix in _specialisations(checked.arguments):
-        name, entry = names.take(chosen, values, options, suffix)
+    """The variants of one specialisation, one for all that heuristics may come to, without those whose guard is
+    false for any call. They have no names yet."""
+    function = checked.function
+    given = {**case.fixed, **selected, **dict(config.constexprs)}
+    # A keyword of a launch is a constexpr and an option at a time; a default is no keyword.
+    options = {**dict(case.options), **dict(config.options), **_also_options(given)}
+    environment = Environment(case.arguments, case.signature.bound, chosen, special.one, special.null)
+    computed = [each for each in function.heuristics if each.name not in case.decided]
+    for results, condition in outcomes(
+        computed, environment, {**function.defaults, **options, **given}, case.enumerated, mistakes
+    ):
+        values = {**function.defaults, **given, **results}
+        guard = condition
+        if checked.guard:
+            guard = make("and", condition, _fold(checked.guard, values, "guard", mistakes))
+        if guard.op == "const" and not guard.value:
+            continue
+        check_boxes(case.arguments, values, mistakes)
+        beside = {name: value for name, value in results.items() if name not in function.parameters}
         yield Variant(
-            name=name,
-            entry=entry,
-            overload=overload,
-            constexprs=tuple(values[name] for name in checked.function.constexprs),
-            arguments=tuple(
-                (argument.name, argument.triton(chosen, values)) for argument in checked.arguments
-            ),
-            divisible_16=divisible,
-            equal_1=one,
-            null=null,
-            options=tuple(sorted(options.items())),
-            guard=guard,
-            grid=grid,
+            name="",
+            entry="",
+            overload=0,
+            constexprs=tuple(listed(values[name]) for name in function.constexprs),
+            arguments=tuple((argument.name, argument.triton(chosen, values)) for argument in case.arguments),
+            divisible_16=special.divisible,
+            equal_1=special.one,
+            null=special.null,
+            options=tuple(sorted({**options, **_also_options(results), **_plain(beside)}.items())),
+            guard=None if guard.op == "const" else guard,
+            grid=tuple(_fold(part, values, "grid", mistakes) for part in checked.grid),
             targets=targets,
+            bound=tuple(
+                case.signature.bound[name] if name in case.signature.bound else Fixed(values[name])
+                for name in function.parameters
+            ),
         )
 
 
-def _fold(expr: Expr, values: Mapping[str, Value], subject: str, mistakes: Mistakes) -> Expr:
+def _also_options(values: Mapping[str, Constant]) -> dict[str, Value]:
+    return _plain({name: value for name, value in values.items() if name in ALSO_OPTIONS})
+
+
+def _plain(values: Mapping[str, Constant]) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if is_plain(value) and value is not None}
+
+
+def _fold(expr: Expr, values: Mapping[str, Constant], subject: str, mistakes: Mistakes) -> Expr:
     constants = {}
     for name in sorted(expr.names() & values.keys()):
         value = values[name]
         if isinstance(value, int):
             constants[name] = int(value)
         else:
-            mistakes.add(subject, f"{name!r}: expected an integer constexpr, got {value!r}")
+            mistakes.add(subject, f"{name!r}: expected an integer constexpr, got {listed(value)!r}")
             constants[name] = 0
     return expr.fold(constants)
 
 
-Indices = frozenset[int]
+# ---- several cases
 
 
-def _specialisations(
-    arguments: Sequence[Argument],
-) -> Iterator[tuple[Indices, Indices, Indices, tuple[str, ...]]]:
-    """Null, equal to one, divisible by 16, and what to add to the name; the most special first."""
-    both = {"always": (True,), "both": (True, False), "": (False,)}
-    nulls = itertools.product(*(both[argument.null] for argument in arguments))
-    for null in nulls:
-        for one in itertools.product(*(both[argument.one] for argument in arguments)):
-            free = [not (is_null or is_one) for is_null, is_one in zip(null, one, strict=True)]
-            optional = any(
-                is_free and argument.divisible == "both"
-                for is_free, argument in zip(free, arguments, strict=True)
-            )
-            suffix = [
-                *(
-                    f"none_{a.name}"
-                    for a, is_null in zip(arguments, null, strict=True)
-                    if is_null and a.null == "both"
-                ),
-                *(
-                    f"one_{a.name}"
-                    for a, is_one in zip(arguments, one, strict=True)
-                    if is_one and a.one == "both"
-                ),
-            ]
-            for aligned in (True, False) if optional else (False,):
-                wanted = ("always", "both") if aligned else ("always",)
-                divisible = frozenset(
-                    index
-                    for index, argument in enumerate(arguments)
-                    if free[index] and argument.divisible in wanted
-                )
-                yield _indices(null), _indices(one), divisible, (*(["a16"] if aligned else []), *suffix)
+def _join_cases(found: Mapping[Overload, _Found], params: Sequence[Param]) -> None:
+    """Drop what several cases have in common, put alternatives in order, and find words for what differs."""
+    signatures = [
+        [text for _, text in variant.arguments] for each in found.values() for variant, _ in each.variants
+    ]
+    differing = [number for number, texts in enumerate(zip(*signatures, strict=True)) if len(set(texts)) > 1]
+    for overload in found.values():
+        once: dict[str, Variant] = {}
+        for variant, _ in overload.variants:
+            key = repr(replace(variant, targets=()))  # repr: True is not 1
+            known = once.setdefault(key, variant)
+            once[key] = replace(known, targets=tuple(dict.fromkeys((*known.targets, *variant.targets))))
+        alternatives = list(once.values())
+        ordered = most_special_first(_without_null(each, alternatives, params) for each in alternatives)
+        overload.variants = [(variant, suffixes(variant, ordered)) for variant in ordered]
+        texts = (ordered[0].arguments[number][1] for number in differing)
+        overload.types = tuple(dict.fromkeys(text.removeprefix("*") for text in texts))
 
 
-def _indices(flags: Iterable[bool]) -> Indices:
-    return frozenset(index for index, flag in enumerate(flags) if flag)
+def _without_null(variant: Variant, alternatives: Sequence[Variant], params: Sequence[Param]) -> Variant:
+    """A variant of one case, guarded against calls that only other cases, with None for a pointer, were meant for;
+    not where alternatives before it take all of these."""
+    free = [at for at, param in enumerate(params) if param.nullable and at not in variant.null]
+    taken = {each.null for each in alternatives if each.null > variant.null and _takes_more(each, variant)}
+    if len(taken) == (1 << len(free)) - 1:
+        return variant
+    guard = variant.guard
+    for at in reversed(free):
+        given = make("ge", variable(params[at].name), const(1))
+        guard = make("and", given, guard) if guard else given
+    return replace(variant, guard=guard)
 
 
-# ---- the call
-
-
-def _overload(checked: Checked, chosen: Mapping[str, str], selected: Mapping[str, Value]) -> Overload:
-    types = (
-        *(argument.code(chosen) for argument in checked.arguments),
-        *map(value_type, selected.values()),
-        *(abi.I64 for _ in checked.launch),
+def _takes_more(one: Variant, other: Variant) -> bool:
+    """Whether a variant runs whatever another does, but for null pointers."""
+    return (
+        one.equal_1 <= other.equal_1
+        and one.divisible_16 <= other.divisible_16
+        and one.guard in (None, other.guard)
+        and {*one.targets} >= {*other.targets}
     )
-    return Overload(types, tuple(selected.values()))
 
 
-def _params(checked: Checked, overloads: Sequence[Overload]) -> tuple[Param, ...]:
-    columns = list(zip(*(overload.types for overload in overloads), strict=True))
-    by_name = {argument.name: argument for argument in checked.arguments}
-    kinds = (
-        *((name, abi.PARAM_ARGUMENT) for name in by_name),
-        *((name, abi.PARAM_SELECTED) for name in checked.selected),
-        *((name, abi.PARAM_LAUNCH) for name in checked.launch),
+def without(plan: Plan, missing: Iterable[tuple[int, str]]) -> Plan:
+    """The plan of a pack in which variants, by number, are missing for targets, by name: what is left takes no null
+    pointer that one of these was for."""
+    lost = set(missing)
+    if not any(plan.variants[number].null for number, _ in lost):
+        return plan
+    left = [
+        replace(each, targets=tuple(t for t in each.targets if (number, t.name) not in lost))
+        for number, each in enumerate(plan.variants)
+    ]
+    guarded = [
+        _without_null(each, [other for other in left if other.overload == each.overload], plan.params)
+        for each in left
+    ]
+    nullable = [f"{param.name} not null" for param in plan.params if param.nullable]
+    return replace(
+        plan,
+        variants=tuple(
+            replace(each, guard=new.guard) for each, new in zip(plan.variants, guarded, strict=True)
+        ),
+        guard_text=" and ".join(dict.fromkeys(filter(None, (plan.guard_text, *nullable)))),
     )
-    found = []
-    for (name, kind), types in zip(kinds, columns, strict=True):
-        argument = by_name.get(name, Argument(name, ""))
-        arg = checked.args.get(name, Arg())
-        ranges = [
-            INT64 if kind == abi.PARAM_SELECTED and code == abi.I64 else integer_range(code) for code in types
-        ]
-        direction = DIRECTIONS[arg.direction] or (abi.DIRECTION_IN if argument.const else 0)
-        found.append(
-            Param(
-                name=name,
-                kind=kind,
-                type=types[0] if len(set(types)) == 1 else abi.VARIES,
-                const=argument.const,
-                nullable=bool(argument.null),
-                least=min(low for low, _ in ranges) if arg.least is None else arg.least,
-                most=max(high for _, high in ranges) if arg.most is None else arg.most,
-                direction=direction,
-                key={False: 0, True: abi.PARAM_KEY, "exact": abi.PARAM_KEY_EXACT}[arg.key],
-                extent=checked.extents.get(name),
-            )
-        )
-    return tuple(found)

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from kpack.objfile import abi
-from kpack.spec.configs import DEFAULT_NUM_WARPS, Config
-from kpack.spec.kernel import Checked
-from kpack.spec.plan import Constexpr
+from kpack.spec.configs import DEFAULT_NUM_WARPS
+from kpack.spec.plan import Constexpr, Variant
 from kpack.spec.values import Value
 
 __all__ = ["Names"]
@@ -17,29 +16,22 @@ __all__ = ["Names"]
 class Names:
     """Gives variants names that say what sets them apart, each once."""
 
-    def __init__(
-        self, kernel: str, checked: Checked, configs: Iterable[Config], constexprs: Sequence[Constexpr]
-    ) -> None:
+    def __init__(self, kernel: str, variants: Iterable[Variant], constexprs: Sequence[Constexpr]) -> None:
         self.kernel = kernel
-        self.shown = [c.name for c in constexprs if c.role != abi.CONSTEXPR_FIXED]
-        everywhere = dict(checked.options)
-        merged = [{**everywhere, **dict(config.options)} for config in configs]
+        self.shown = [n for n, c in enumerate(constexprs) if c.role != abi.CONSTEXPR_FIXED]
+        self.constexprs = constexprs
+        merged = [dict(variant.options) for variant in variants]
         options = sorted({name for option in merged for name in option} - {"num_warps"})
         self.differing = [name for name in options if len({option.get(name) for option in merged}) > 1]
         self.taken_names: set[str] = set()
         self.taken_entries: set[str] = set()
 
-    def take(
-        self,
-        chosen: Mapping[str, str],
-        values: Mapping[str, Value],
-        options: Mapping[str, Value],
-        suffix: Iterable[str],
-    ) -> tuple[str, str]:
-        """The name of a variant and of its device function."""
+    def take(self, types: Iterable[str], variant: Variant, suffix: Iterable[str]) -> tuple[str, str]:
+        """The name of a variant of these types, and of its device function."""
+        options: Mapping[str, Value] = dict(variant.options)
         parts = [
-            *chosen.values(),
-            *(f"{name}{values[name]}" for name in self.shown),
+            *types,
+            *(f"{self.constexprs[number].name}{variant.constexprs[number]}" for number in self.shown),
             f"w{options.get('num_warps', DEFAULT_NUM_WARPS)}",
             *(f"{'s' if name == 'num_stages' else name}{options.get(name)}" for name in self.differing),
             *suffix,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kpack.expr import Expr
 from kpack.objfile import abi
-from kpack.spec.kernel import Kernel
+from kpack.spec.signature import Bound
 from kpack.spec.values import Value
 from kpack.target import Target
 
@@ -40,7 +42,8 @@ class Overload:
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One specialisation, for `targets`. `arguments` is Triton's signature of the run-time arguments in
-    source order; the three sets hold parameter indices; guard and grid hold no constexpr any more."""
+    source order; the three sets hold parameter indices; guard and grid hold no constexpr any more.
+    `constexprs` are as an archive lists them."""
 
     name: str
     entry: str
@@ -54,6 +57,8 @@ class Variant:
     guard: Expr | None
     grid: tuple[Expr, ...]
     targets: tuple[Target, ...]
+    bound: tuple[Bound, ...] = ()
+    """what each parameter of the function is, in source order: for the compiler"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Plan:
     """All of a kernel, for given targets: variants by overload, then as the configs are declared, then
     specialised before unspecialised."""
 
-    kernel: Kernel
+    kernel: Any
+    """what it is of: a Kernel, or what `producer` knows"""
     name: str
     params: tuple[Param, ...]
     overloads: tuple[Overload, ...]
@@ -78,3 +84,9 @@ class Plan:
     grid_text: str
     source: str
     """file name and line; never a folder, so that the same input gives the same bytes anywhere"""
+    producer: Callable[[Plan, Variant, Target], Any] | None = None
+    """makes the Image of a variant for a target, in a process of its own kind, and may raise KpackError; Triton's
+    environment is pinned there if Triton was loaded when the plan was made. None: Triton compiles the variant"""
+    origin: Mapping[str, Any] | None = None
+    """of a plan with a producer: where its code comes from, for `.kpack.info`; no path and no time. Its entry
+    "source_key" stands for that code in the hashes of variants."""

@@ -123,7 +123,7 @@ def failures_of(kernel: kpack.Kernel, *arch: str, **options) -> tuple[kpack.Fail
     with pytest.raises(kpack.CompileError) as raised:
         images_of(kernel, *arch, **options)
     for failure in raised.value.failures:
-        assert str(failure) in str(raised.value)
+        assert failure.variant in str(raised.value) and failure.reason in str(raised.value)
     return raised.value.failures
 
 
@@ -282,8 +282,20 @@ def test_an_option_of_one_vendor_is_passed_over_by_the_other():
     plan = expand(softmax(options=options), parse_targets(["gfx90a", "sm_90"]))
     adapter.check([plan], parse_targets(["gfx90a", "sm_90"]))
     variant = plan.variants[0]
-    assert "waves_per_eu" not in adapter._options(variant, parse_target("sm_90"))
-    assert "maxnreg" not in adapter._options(variant, parse_target("gfx90a"))
+    assert "waves_per_eu" not in adapter._options(plan, variant, parse_target("sm_90"))
+    assert "maxnreg" not in adapter._options(plan, variant, parse_target("gfx90a"))
+
+
+@pytest.mark.parametrize(
+    ("arch", "instead"), [("gfx9-4-generic", "gfx942 gfx950"), ("gfx90a:sramecc+:xnack-", "gfx90a")]
+)
+def test_a_target_of_ready_made_code_is_refused_with_what_triton_compiles(arch, instead):
+    targets = parse_targets(arch)
+    with pytest.raises(kpack.SpecError) as raised:
+        adapter.check([expand(softmax(), targets)], targets)
+    assert str(raised.value) == (
+        f"arch: expected what Triton compiles for, got '{arch}', which is for ready-made code; give {instead}"
+    )
 
 
 def test_a_release_of_unknown_convention_is_refused(monkeypatch):

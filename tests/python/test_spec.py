@@ -26,7 +26,7 @@ def jit(function, constexprs=()):
     return SimpleNamespace(arg_names=names, params=params, fn=function)
 
 
-def config(kwargs, num_warps=4, num_stages=3, num_ctas=1, maxnreg=None, pre_hook=None):
+def config(kwargs, num_warps=4, num_stages=3, num_ctas=1, maxnreg=None, pre_hook=None, ir_override=None):
     return SimpleNamespace(**locals())
 
 
@@ -66,9 +66,7 @@ def copy(**changes):
 
 
 def test_importing_kpack_imports_no_compiler():
-    code = (
-        "import kpack, sys; print(sorted({'triton', 'torch', 'lief', 'rich', 'pebble'} & set(sys.modules)))"
-    )
+    code = "import kpack, sys; print(sorted({'triton', 'torch', 'lief', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -355,8 +353,12 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
             "got none in configs[0]; did you mean 'FLAGS'?",
         ),
         (
+            {"constexprs": {"ROWS": 4, "FLAG": 1, "m": 3}},
+            "'m': expected a parameter of copy_kernel: dst src n alpha ROWS FLAG BLOCK, got 'm'",
+        ),
+        (
             {"constexprs": {"ROWS": 4, "FLAG": 1, "n": 3}},
-            "'n': expected a tl.constexpr parameter of copy_kernel: ROWS FLAG BLOCK, got 'n'",
+            "argument 'n': expected a type in signature= or a constant, got both; a constant leaves the call",
         ),
         (
             {"constexprs": {"ROWS": [], "FLAG": 1}},
@@ -367,10 +369,17 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
             "constexpr 'ROWS': expected one or more different values, got [1, 1]",
         ),
         (
-            {"constexprs": {"ROWS": object, "FLAG": 1}},
-            "'ROWS': expected a bool, integer, float, text, None or a type, got <class 'object'>",
+            {"constexprs": {"ROWS": [object, int], "FLAG": 1}},
+            "'ROWS': expected values that a call can pass, got object; give it alone, or make a kernel for each",
         ),
-        ({"constexprs": {"ROWS": 2**64, "FLAG": 1}}, "constexpr 'ROWS': expected an integer of 64 bits"),
+        (
+            {"constexprs": {"ROWS": [(1, 2)], "FLAG": 1}},
+            "constexpr 'ROWS': expected values that a call can pass, got (1, 2)",
+        ),
+        (
+            {"constexprs": {"ROWS": [1, 2**64], "FLAG": 1}},
+            f"constexpr 'ROWS': expected values that a call can pass, got {2**64}",
+        ),
         (
             {"configs": [{"ROWS": 3}]},
             "configs[0] 'ROWS': expected it in constexprs= or in configs=, got it in both",
@@ -425,7 +434,10 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
             {"grid": "n_rows", "guard": lambda n_row: n_row > 0},
             "guard: expected names among BLOCK FLAG ROWS n n_rows, got 'n_row'; did you mean 'n_rows'?",
         ),
-        ({"configs": [config({}, pre_hook=print)]}, "configs[0]: expected a config without pre_hook"),
+        (
+            {"configs": [config({}, ir_override="x.ttir")]},
+            "configs[0]: expected a config without ir_override, got one; build the IR file itself",
+        ),
         (
             {"options": {"BLOCK": 3}},
             "options 'BLOCK': expected a compiler option, got a constexpr of the kernel",
@@ -539,8 +551,8 @@ def test_descriptors_of_different_elements_are_different_calls():
         ("*tensordesc<fp16[8,8]>", "expected a tensor descriptor without const, '*' and hints, got '*tensor"),
         ("tensordesc<fp16[8,8]>:16", "without const, '*' and hints, got 'tensordesc<fp16[8,8]>:16'"),
         ("tensordesc<fp16[8,8]>:none?", "without const, '*' and hints, got 'tensordesc<fp16[8,8]>:none?'"),
-        ("tensordesc_im2col<fp16[8,8],input_rank=4>", "descriptors with a layout or im2col are Gluon's"),
-        ("tensordesc<fp16[8,8],NVMMASharedLayout()>", "descriptors with a layout or im2col are Gluon's"),
+        ("tensordesc_im2col<fp16[8,8],input_rank=4>", "a descriptor for im2col is not built yet"),
+        ("tensordesc<fp16[8,8],NVMMASharedLayout()>", "descriptor without a layout, which is Gluon's"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_descriptor_is_refused(text, line):
@@ -590,7 +602,7 @@ def test_all_mistakes_come_together():
         ({"guard": "n >"}, ["guard"]),
         ({"guard": lambda *values: 1}, ["guard"]),
         ({"grid": "rows *", "guard": "rows > 0", "args": {"rows": {"least": 1}}}, ["grid"]),
-        ({"grid": "rows *", "guard": "rows >", "configs": [3]}, ["grid", "guard", "configs[0]"]),
+        ({"grid": "rows *", "guard": "rows >", "configs": [3]}, ["configs[0]", "grid", "guard"]),
     ],
 )
 def test_an_expression_that_does_not_parse_is_one_mistake(changes, subjects):
@@ -600,7 +612,7 @@ def test_an_expression_that_does_not_parse_is_one_mistake(changes, subjects):
 
 
 ODD = [3, 0.5, True, "x y", b"", [], [[]], [{}], (), {}, {3: 4}, {"n": []}, {"dst": {}}, object(), None]
-FIELDS = ["signature", "types", "configs", "constexprs", "guard", "grid", "options", "args"]
+FIELDS = ["signature", "types", "configs", "constexprs", "guard", "grid", "options", "args", "cases"]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:12])
@@ -634,7 +646,7 @@ def test_a_kernel_for_the_interpreter_is_declared_and_not_built():
 
 
 def test_what_is_no_jit_function_is_refused():
-    with pytest.raises(kpack.SpecError, match=r"decorated with @triton.jit alone, got function"):
+    with pytest.raises(kpack.SpecError, match=r"decorated with @triton.jit, alone or under .*, got function"):
         kpack.Kernel(softmax_kernel, grid=1)
 
 
@@ -656,3 +668,135 @@ def test_types_that_are_no_list_are_one_mistake():
         copy(signature={**GOOD, "src": "*T", "dst": "*T"}, types={"T": "fp32"})
     lines = str(raised.value).splitlines()
     assert len(lines) == 1 and "expected a list of types, got 'fp32'; write ['fp32']" in lines[0]
+
+
+# ---- cases
+
+
+def cases(*given, **changes):
+    base = {"signature": GOOD, "constexprs": {"ROWS": 4, "FLAG": True}, "grid": "n"}
+    return kpack.Kernel(jit(copy_kernel), "copy", cases=list(given), **{**base, **changes})
+
+
+def test_cases_are_built_instead_of_a_product():
+    halves = {"signature": {"dst": "*fp16", "src": "*fp16"}, "constexprs": {"BLOCK": 32}}
+    singles = {"options": {"num_warps": 8}}
+    plan = expand(cases(halves, singles), SM_90)
+    assert [variant.name for variant in plan.variants] == ["fp16.BLOCK32.w4", "fp32.BLOCK64.w8"]
+    assert [variant.arguments[0] for variant in plan.variants] == [("dst", "*fp16"), ("dst", "*fp32")]
+    # BLOCK differs: by its default in the second case.
+    assert [(param.name, param.kind) for param in plan.params[4:]] == [("BLOCK", abi.PARAM_SELECTED)]
+    assert [overload.selected for overload in plan.overloads] == [(32,), (64,)]
+    assert [c.role for c in plan.constexprs] == [abi.CONSTEXPR_FIXED] * 2 + [abi.CONSTEXPR_SELECTED]
+
+
+def test_cases_of_one_call_are_alternatives_the_most_special_first():
+    plan = expand(
+        cases(
+            {"configs": [{"BLOCK": 32}, {"BLOCK": 64}]},
+            {"signature": {"n": "i32:16"}, "configs": [{"BLOCK": 128}]},
+            {"signature": {"src": "*fp32:none"}, "configs": [{"BLOCK": 32}]},
+            {"signature": {"n": "i32:1"}, "configs": [{"BLOCK": 32}]},
+            {"configs": [{"BLOCK": 64}]},
+        ),
+        SM_90,
+    )
+    assert [(variant.name, variant.overload) for variant in plan.variants] == [
+        ("BLOCK32.w4.none_src", 0),
+        ("BLOCK32.w4.one_n", 0),
+        ("BLOCK128.w4.a16", 0),
+        ("BLOCK32.w4", 0),
+        ("BLOCK64.w4", 0),
+    ]
+    assert [param.nullable for param in plan.params] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("nulls", "guards"),
+    [
+        (["", "s", "d", "sd"], ["", "", "", ""]),
+        (["", "s", "d"], ["dst >= 1", "src >= 1", "dst >= 1 and src >= 1"]),
+        (["", "s"], ["", ""]),
+        (["", "s16"], ["", "src >= 1"]),
+        (["s", "d"], ["dst >= 1", "src >= 1"]),
+    ],
+)
+def test_a_pointer_that_is_none_in_some_cases_is_followed_in_none_of_them(nulls, guards):
+    def case(null):
+        hints = {"dst": ":none" * ("d" in null), "src": ":none" * ("s" in null), "n": ":16" * ("16" in null)}
+        return {"signature": {name: GOOD[name] + hint for name, hint in hints.items()}}
+
+    plan = expand(cases(*map(case, nulls)), SM_90)
+    assert sorted(str(variant.guard or "") for variant in plan.variants) == sorted(guards)
+    assert plan.guard_text == " and ".join(
+        f"{p.name} not null" for p in plan.params if p.nullable and any(guards)
+    )
+    nullable = {number for number, param in enumerate(plan.params) if param.nullable}
+    for null in (set(), nullable & {0}, nullable & {1}, nullable):
+        values = {"dst": 0 not in null, "src": 1 not in null}
+        fits = (v for v in plan.variants if v.null <= null and not v.divisible_16)
+        first = next((v for v in fits if v.guard is None or v.guard.evaluate(values)), None)
+        assert first is None or first.null == null
+
+
+def test_a_case_that_is_another_again_adds_nothing():
+    plan = expand(cases({}, {}, {"constexprs": {"ROWS": 4}}), SM_90)
+    assert [variant.name for variant in plan.variants] == ["w4"]
+
+
+def test_a_case_may_have_choices_of_its_own():
+    plan = expand(cases({"constexprs": {"FLAG": [True, False]}}, {"signature": {"dst": "*fp16"}}), SM_90)
+    assert [(v.name, v.overload) for v in plan.variants] == [
+        ("fp32.FLAGTrue.w4", 0),
+        ("fp32.FLAGFalse.w4", 1),
+        ("fp16.FLAGTrue.w4", 2),
+    ]
+
+
+def test_a_pointer_is_const_if_it_is_in_every_case():
+    one, other = {"signature": {"src": "const *fp32"}}, {"signature": {"src": "const *fp16"}}
+    assert expand(cases(one, other), SM_90).params[1].const
+    assert not expand(cases(one, {"signature": {"src": "*fp16"}}), SM_90).params[1].const
+
+
+def test_cases_may_tell_targets_apart():
+    def configs(target: Target):
+        return [config({"BLOCK": target.warp_size})]
+
+    plan = expand(cases({"configs": configs}, {"configs": [config({"BLOCK": 64})]}), BOTH)
+    assert {v.name: [t.name for t in v.targets] for v in plan.variants} == {
+        "BLOCK64.w4": ["gfx90a", "sm_90"],
+        "BLOCK32.w4": ["sm_90"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            [{}, {"signature": {"n": "i64"}}],
+            "copy: cases[1]: expected a choice that a call can tell from cases[0], got the same call for both",
+        ),
+        (
+            [{"constexprs": {"ROWS": object}}, {"constexprs": {"ROWS": (1, 2)}}],
+            "copy: cases[0]: constexpr 'ROWS': expected values that a call can pass, got object; give it alone",
+        ),
+        ([{"signature": {"n": "i23"}}], "copy: cases[0]: argument 'n': expected a type among"),
+        ([{"constexprs": {"n": 3}}], "copy: argument 'n': expected a type in signature= or a constant, got both"),
+        (
+            [{}, {"signature": {"n": ("i32", "i32")}}],
+            "copy: cases[1]: arguments: expected one call for all cases: dst src n alpha, got dst src n_0 n_1 alpha",
+        ),
+        ([{"singature": {}}], "copy: cases[0]: case: expected signature constexprs options configs, got 'singature'"),
+        ([{"options": 3}], "copy: cases[0]: options: expected a dict with a name for each key, got 3"),
+        ([3], "copy: cases[0]: case: expected a dict of signature constexprs options configs, got 3"),
+        ({"a": {}}, "copy: cases: expected a list of dicts, got {'a': {}}"),
+        ([{"configs": [{"num_warps": 3}]}], "copy: cases[0]: configs[0] 'num_warps': expected a power of two"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_case_names_it(given, line):
+    with pytest.raises(kpack.SpecError) as raised:
+        kpack.Kernel(
+            jit(copy_kernel), "copy", signature=GOOD, constexprs={"ROWS": 4, "FLAG": 1}, grid="n", cases=given
+        )
+    assert line in str(raised.value)
