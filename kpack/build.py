@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kpack.errors import SpecError
+from kpack.errors import Failure, SpecError, TargetError
 from kpack.find import Source, find_kernels
 from kpack.image import Image
 from kpack.naming import check_pack_name
@@ -17,8 +18,11 @@ from kpack.objfile.archive import write_archive
 from kpack.objfile.encode import encode_index, encode_kernel
 from kpack.objfile.host import find_host
 from kpack.progress import progress_bar
-from kpack.spec import Plan, expand
+from kpack.spec import Kernel, Plan, expand, without
 from kpack.target import Target, parse_targets
+
+if TYPE_CHECKING:
+    from kpack.compile.pool import Job
 
 __all__ = ["Pack", "build", "pack_name_of"]
 
@@ -33,18 +37,24 @@ def build(
     host: str = "x86_64",
     jobs: int | None = None,
     progress: bool | None = None,
+    on_error: str = "raise",
+    timeout_s: float = 600.0,
 ) -> Pack:
     """Compile every variant of `kernels` for every `arch`, without a GPU.
 
-    kernels   a Python file, a folder of them, a module, a Kernel, or a list of all of these
-    arch      one name or several: "sm_90" (cubin), "ptx_80" (PTX), "gfx90a" (hsaco)
-    name      the pack's; without one, it is the archive's file name without `lib`
-    host      the machine of the programs that will link the archive: x86_64 or aarch64
-    jobs      processes to compile with; one a core if not given
-    progress  show a bar; if not given, where there is a terminal
+    kernels    a Python file, a folder of them, a module, a Kernel, or a list of all of these
+    arch       one name or several: "sm_90" (cubin), "ptx_80" (PTX), "gfx90a" (hsaco)
+    name       the pack's; without one, it is the archive's file name without `lib`
+    host       the machine of the programs that will link the archive: x86_64 or aarch64
+    jobs       processes to compile with; one a core if not given
+    progress   show a bar; if not given, where there is a terminal
+    on_error   "raise", or "skip": pack what did compile; the archive says of the rest why it is missing. A kernel
+               of which nothing compiled is packed, too, so that programs link, and a launch of it says why
+    timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
 
     Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
-    PackError for a host; CompileError, whose `failures` are all variants that did not compile.
+    PackError for a host; CompileError, whose `failures` are all variants that did not compile, with "skip" only
+    if none did.
     """
     # What is wrong without compiling is refused before compiling: it takes minutes. Where the archive goes is
     # not known yet, so a file name that names no pack is refused by `write`, unless there is a `name`.
@@ -52,6 +62,10 @@ def build(
         check_pack_name(name)
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
         raise SpecError(f"jobs: expected 1 or more, got {jobs!r}")
+    if on_error not in ("raise", "skip"):
+        raise SpecError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not timeout_s > 0:
+        raise SpecError(f"timeout_s: expected more than 0 seconds, got {timeout_s!r}")
     find_host(host)
     targets = parse_targets(arch)
 
@@ -59,23 +73,37 @@ def build(
     found = find_kernels(kernels)
 
     # Each kernel unfolds into all choices of types, constexprs and configs.
-    plans = tuple(expand(kernel, targets) for kernel in found)
+    plans = _expand_all(found, targets)
 
-    # Triton is first needed here; it also knows which options there are.
-    from kpack.compile import adapter, pool
+    # Triton is first needed here, if anything is to be compiled by it; it also knows which options there are.
+    from kpack.compile import pool
 
-    adapter.check(plans, targets)
+    if compiled := [plan for plan in plans if plan.producer is None]:
+        from kpack.compile import adapter
+
+        adapter.check(compiled, targets)
 
     # Each variant for each target is a job of its own; all failures are reported together.
     todo = pool.jobs_of(plans)
     with progress_bar("compiling", len(todo), progress) as step:
-        images = pool.compile_all(
+        outcomes = pool.compile_all(
             todo,
             processes=jobs,
+            timeout_s=timeout_s,
+            skip=on_error == "skip",
             done=lambda job, succeeded: step(
                 f"{job.plan.variants[job.variant].entry} {job.target.name}", succeeded
             ),
         )
+    images, failures = _by_kernel(todo, outcomes)
+    missing = {
+        plan.name: [
+            (job.variant, job.target.name)
+            for job, outcome in zip(todo, outcomes, strict=True)
+            if job.plan is plan and isinstance(outcome, Failure)
+        ]
+        for plan in plans
+    }
 
     # Packing is left to write(): it takes the archive's name, and no time.
     return Pack(
@@ -84,16 +112,64 @@ def build(
         targets=targets,
         parts=tuple(
             _Part(
-                plan=plan,
-                images=tuple(
-                    (job.variant, image) for job, image in zip(todo, images, strict=True) if job.plan is plan
-                ),
-                info=_info(adapter.provenance(plan, targets)),
-                source_key=adapter.source_key(plan),
+                plan=without(plan, missing[plan.name]),
+                images=tuple(images[plan.name]),
+                failures=tuple(failures[plan.name]),
+                **_origin(plan, targets, built=bool(images[plan.name])),
             )
             for plan in plans
         ),
     )
+
+
+def _expand_all(kernels: Iterable[Any], targets: tuple[Target, ...]) -> tuple[Plan, ...]:
+    """Their plans. Raises one SpecError with the mistakes of all of them."""
+    plans, mistakes = [], []
+    for kernel in kernels:
+        try:
+            # What unfolds by itself is none of Triton's: its plan has a producer.
+            own = isinstance(kernel, Kernel)
+            plans.append(expand(kernel, _compiled(kernel, targets)) if own else kernel.expand(targets))
+        except SpecError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SpecError("\n".join(mistakes))
+    return tuple(plans)
+
+
+def _compiled(kernel: Kernel, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """The targets that Triton compiles for; the others are for ready-made code."""
+    compiled = tuple(target for target in targets if target.compiled)
+    if not compiled:
+        names = " ".join(target.name for target in targets)
+        raise TargetError(f"{kernel.name}: expected a target that Triton compiles for, got {names}")
+    return compiled
+
+
+def _by_kernel(
+    jobs: Iterable[Job], outcomes: Iterable[Image | Failure]
+) -> tuple[Mapping[str, list[tuple[int, Image]]], Mapping[str, list[Failure]]]:
+    """The images, with the indices of their variants, and the failures of each kernel, in the order of the jobs."""
+    images: dict[str, list[tuple[int, Image]]] = defaultdict(list)
+    failures: dict[str, list[Failure]] = defaultdict(list)
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if isinstance(outcome, Failure):
+            failures[job.plan.name].append(outcome)
+        else:
+            images[job.plan.name].append((job.variant, outcome))
+    return images, failures
+
+
+def _origin(plan: Plan, targets: tuple[Target, ...], built: bool) -> dict[str, str]:
+    """Where a kernel's code comes from: for people, and in one text for hashes."""
+    if not built:  # there may be nothing to be said of it: of source that Triton does not take, no key either
+        return {"source_key": "", "info": _info({"source": plan.source})}
+    if plan.producer is not None:
+        origin = dict(plan.origin or {})
+        return {"source_key": str(origin.pop("source_key", "")), "info": _info(origin)}
+    from kpack.compile import adapter
+
+    return {"source_key": adapter.source_key(plan), "info": _info(adapter.provenance(plan, targets))}
 
 
 def _info(provenance: Mapping[str, Any]) -> str:
@@ -102,10 +178,11 @@ def _info(provenance: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A kernel of a pack: its images by variant, and where they come from."""
+    """A kernel of a pack: its images by variant, what is missing, and where they come from."""
 
     plan: Plan
     images: tuple[tuple[int, Image], ...]
+    failures: tuple[Failure, ...]
     info: str
     source_key: str
 
@@ -123,7 +200,8 @@ class Pack:
         kernels = ", ".join(plan.name for plan in self.plans)
         count, targets = len(self.images), ", ".join(target.name for target in self.targets)
         images = f"{count} image{'s' if count != 1 else ''}"
-        return f"<pack {self.name or '(named by its file)'}: {kernels}; {images} for {targets}>"
+        missing = f", {len(self.failures)} missing" if self.failures else ""
+        return f"<pack {self.name or '(named by its file)'}: {kernels}; {images} for {targets}{missing}>"
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -134,6 +212,11 @@ class Pack:
     def images(self) -> tuple[Image, ...]:
         """All machine code, with its facts: kernel after kernel, variant after variant."""
         return tuple(image for part in self.parts for _, image in part.images)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What was asked for and did not compile, in the same order: empty unless built with on_error="skip"."""
+        return tuple(failure for part in self.parts for failure in part.failures)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the archive to `path`, all of it or nothing, and say where it is.
@@ -150,6 +233,7 @@ class Pack:
                 name,
                 part.plan,
                 {(variant, image.target.name): image for variant, image in part.images},
+                holes=part.failures,
                 info=part.info,
                 host=self.host,
                 source_key=part.source_key,

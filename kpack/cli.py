@@ -5,13 +5,15 @@ Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage, 130 interr
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +22,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kpack.errors import FormatError, KpackError, PackError, SpecError
+from kpack.errors import FormatError, KpackError, PackError, SpecError, tell
 
 if TYPE_CHECKING:
+    from kpack.build import Pack
     from kpack.objfile.listing import ImageListing, KernelListing
 
 __all__ = ["main"]
@@ -88,6 +91,13 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)) and value > 0:
+            return value
+    raise click.BadParameter(f"expected more than 0 seconds, got {text!r}")
+
+
 @commands.command()
 @click.argument("kernels", nargs=-1, required=True, type=click.Path())
 @click.option(
@@ -97,7 +107,24 @@ def _jobs(text: str) -> int:
 @click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
 @click.option("--host", default="x86_64", show_default=True, help="Of the programs: x86_64 or aarch64.")
 @click.option("-j", "--jobs", type=_jobs, metavar="NUMBER", help="Processes to compile with; one a core.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar, no summary.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What does not compile: refuse the build, or pack the rest.",
+)
+@click.option(
+    "--timeout",
+    type=_seconds,
+    default="600",
+    show_default=True,
+    metavar="SECONDS",
+    help="For one variant and target; one that takes longer is a failure.",
+)
+@click.option(
+    "-q", "--quiet", is_flag=True, help="No progress bar, no summary; of what is skipped, the number."
+)
 def build(
     kernels: tuple[str, ...],
     archs: tuple[str, ...],
@@ -105,9 +132,15 @@ def build(
     name: str | None,
     host: str,
     jobs: int | None,
+    on_error: str,
+    timeout: float,
     quiet: bool,
 ) -> None:
-    """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive."""
+    """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive.
+
+    With --on-error skip, what does not compile is told on stderr and by the archive (kpack ls), and the exit status
+    is 0 as long as there is anything to pack.
+    """
     import kpack
 
     # What is wrong with the output is refused before compiling: it takes minutes.
@@ -115,8 +148,18 @@ def build(
     name = _check_name(name, Path(output))
     began = time.monotonic()
     arch = [part for given in archs for part in given.replace(",", " ").split()]
-    pack = kpack.build(kernels, arch, name=name, host=host, jobs=jobs, progress=False if quiet else None)
+    pack = kpack.build(
+        kernels,
+        arch,
+        name=name,
+        host=host,
+        jobs=jobs,
+        progress=False if quiet else None,
+        on_error=on_error,
+        timeout_s=timeout,
+    )
     path = pack.write(output)
+    _tell_skipped(pack, reasons=not quiet)
     if not quiet:
         count = len(pack.plans)
         click.echo(
@@ -124,6 +167,23 @@ def build(
             f"{', '.join(target.name for target in pack.targets)}, {_size(path.stat().st_size)}, "
             f"{time.monotonic() - began:.1f} s"
         )
+
+
+def _tell_skipped(pack: Pack, reasons: bool) -> None:
+    """How much is missing of what was asked for, and perhaps why."""
+    if not pack.failures:
+        return
+    missing, asked = len(pack.failures), len(pack.failures) + len(pack.images)
+    print(
+        f"kpack: skipped {missing} of {_images_in(asked)}, which did not compile; kpack ls names them",
+        file=sys.stderr,
+    )
+    for plan in pack.plans if reasons else ():
+        failures = [failure for failure in pack.failures if failure.kernel == plan.name]
+        if failures:
+            count = sum(len(variant.targets) for variant in plan.variants)
+            print(f"kpack: {plan.name}: {len(failures)} of {_images_in(count)}", file=sys.stderr)
+            print(tell(failures, lambda failure: failure.brief), file=sys.stderr)
 
 
 def _check_name(given: str | None, output: Path) -> str:
@@ -181,8 +241,10 @@ def list_archive(archive: str, summary: bool, as_json: bool) -> None:
         return
     console = Console(width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS, highlight=False)
     kernels, images = len(pack.kernels), sum(len(kernel.images) for kernel in pack.kernels)
+    missing = sum(len(kernel.holes) for kernel in pack.kernels)
     console.print(
-        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {_images_in(images)}, "
+        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {_images_in(images)}"
+        f"{f' ([red]{missing} missing[/])' if missing else ''}, "
         f"host {pack.host}, {_size(Path(archive).stat().st_size)}"
     )
     for kernel in pack.kernels:
@@ -190,10 +252,26 @@ def list_archive(archive: str, summary: bool, as_json: bool) -> None:
         for label, text in (("guard", kernel.guard_text), ("grid", kernel.grid_text)):
             if text:
                 console.print(f"  {label} {escape(text)}")
-        console.print(_summary(kernel) if summary else _images(kernel))
-        for hole in kernel.holes:
-            target = kernel.targets[hole.target].name
-            console.print(f"  [red]missing[/] {hole.name} for {target}: {escape(hole.reason)}")
+        if kernel.images:
+            console.print(_summary(kernel) if summary else _images(kernel))
+        for line in _missing(kernel) if summary else _holes(kernel):
+            console.print(f"  [red]missing[/] {escape(line)}")
+
+
+def _holes(kernel: KernelListing) -> Iterator[str]:
+    for hole in kernel.holes:
+        yield f"{hole.name} for {kernel.targets[hole.target].name}: {hole.reason}"
+
+
+def _missing(kernel: KernelListing) -> Iterator[str]:
+    """A line a target: how many variants, and the first one's reason."""
+    for number, target in enumerate(kernel.targets):
+        if holes := [hole for hole in kernel.holes if hole.target == number]:
+            count = len(holes)
+            yield (
+                f"{count} variant{'s' if count != 1 else ''} for {target.name}: "
+                f"{holes[0].name}: {holes[0].reason}{', ...' if count > 1 else ''}"
+            )
 
 
 def _images(kernel: KernelListing) -> Table:

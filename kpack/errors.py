@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 __all__ = [
@@ -13,6 +16,7 @@ __all__ = [
     "PackError",
     "SpecError",
     "TargetError",
+    "tell",
 ]
 
 
@@ -46,15 +50,36 @@ class LaunchError(KpackError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One variant that did not compile for one target, and the compiler's reason."""
+    """One variant that did not compile for one target, and the compiler's reason.
+
+    `reason` is all that the compiler said; `source` is the kernel's file and line, "" where it has none.
+    """
 
     kernel: str
     variant: str
     target: str
     reason: str
+    source: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kernel}.{self.variant} for {self.target}: {self.reason}"
+        return f"{self._subject}: {self.reason}"
+
+    @property
+    def brief(self) -> str:
+        """Subject and reason in one line."""
+        return f"{self._subject}: {self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """The reason in one line of at most 300 characters, the same wherever and whenever it is built: without
+        folders, names of temporary files and addresses. What an archive keeps of it."""
+        return _summary(self.reason)
+
+    @property
+    def _subject(self) -> str:
+        # A reason that names a place needs no other.
+        place = f" ({self.source})" if self.source and not _PLACE.match(self.reason) else ""
+        return f"{self.kernel}.{self.variant} for {self.target}{place}"
 
 
 class CompileError(KpackError):
@@ -62,7 +87,51 @@ class CompileError(KpackError):
 
     def __init__(self, failures: tuple[Failure, ...]) -> None:
         count = len(failures)
-        super().__init__(
-            f"{count} variant{'s' if count > 1 else ''} did not compile\n" + "\n".join(map(str, failures))
-        )
+        super().__init__(f"{count} variant{'s' if count > 1 else ''} did not compile\n" + tell(failures, str))
         self.failures = failures
+
+
+def tell(failures: Iterable[Failure], words: Callable[[Failure], str]) -> str:
+    """Failures in lines: those of a kernel with one reason together, the first in these words."""
+    alike: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        alike.setdefault((failure.kernel, failure.summary), []).append(failure)
+    lines = []
+    for first, *others in alike.values():
+        lines.append(words(first))
+        for target in dict.fromkeys(other.target for other in others):
+            names = ", ".join(other.variant for other in others if other.target == target)
+            lines.append(f"  likewise for {target}: {names}")
+    return "\n".join(lines)
+
+
+# ---- a reason in one line
+
+_LONGEST_SUMMARY = 300
+_CARET = re.compile(r"\s*\^\s*")  # Triton shows the line at fault, and under it where
+_PLACE = re.compile(r"(?:.*/)?(?P<place>[^/\n]+:\d+: in \w+), at \d+:\d+:")
+_TELLING = re.compile(r"\berror\b|fatal|assert|unsupported|not supported|cannot|unable", re.IGNORECASE)
+_REPLACED = (
+    (re.compile(r"(?<![\w.])(?:/[\w.+@-]+)+/(?=[\w.+@-])"), ""),  # folders
+    (re.compile(r"(?<![\w.])(?:[\w.+@-]+/)+(?=[\w+@-]+\.\w)"), ""),  # and relative ones of files
+    (re.compile(r"\btmp[a-z0-9_]{8}(?![a-z0-9_])"), "tmp"),  # tempfile's names
+    (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0x..."),
+    (re.compile(r"[\s\x00-\x1f\x7f]+"), " "),
+)
+
+
+def _summary(reason: str) -> str:
+    lines = [line for line in reason.splitlines() if line.strip()]
+    carets = [number for number, line in enumerate(lines) if _CARET.fullmatch(line)]
+    places = [found["place"] for line in lines if (found := _PLACE.fullmatch(line))]
+    if carets and carets[-1] + 1 < len(lines):
+        # The innermost call that has a place in a file, and what is wrong there.
+        parts = [*places[-1:], lines[carets[-1] + 1]]
+    else:
+        telling = (line for line in lines[1:] if _TELLING.search(line))
+        parts = [*lines[:1], *itertools.islice(telling, 1)]
+    text = ": ".join(part.strip().rstrip(":.") for part in parts).encode(errors="replace").decode()
+    for pattern, replacement in _REPLACED:
+        text = pattern.sub(replacement, text)
+    text = text.strip()
+    return text if len(text) <= _LONGEST_SUMMARY else text[: _LONGEST_SUMMARY - 3] + "..."

@@ -225,7 +225,7 @@ class KernelWriter:
         self.section.put(
             at, abi.HOLE, variant=self._packed.get(hole.variant, abi.HOLE_NO_VARIANT),
             target=self._targets[hole.target], name=self.section.text(hole.variant),
-            reason=self.section.text(hole.reason.partition("\n")[0]),
+            reason=self.section.text(hole.summary),
         )  # fmt: skip
 
 

@@ -49,10 +49,13 @@ def encode_kernel(
 ) -> Member:
     """The object of one kernel. `images` by variant index and target name; a variant without any is left out.
 
-    `info` is JSON for tools; `source_key` names the source text, for the hashes of variants.
+    `holes` are variants and targets without an image, and why: a kernel may have nothing else. `info` is JSON for
+    tools; `source_key` names the source text, for the hashes of variants.
     """
     machine, pack_name, name = find_host(host), check_pack_name(pack), check_kernel_name(plan.name)
     chosen = choose(plan, images)
+    if not chosen and not holes:
+        raise PackError(f"{plan.name}: expected at least one image, got none")
     store = store_images(name, chosen)
     if not machine.large and len(store.content) > _REACHABLE_BYTES:
         raise PackError(

@@ -40,8 +40,6 @@ def choose(plan: Plan, images: Mapping[tuple[int, str], Image]) -> tuple[Choice,
         found = tuple(images[index, t.name] for t in variant.targets if (index, t.name) in images)
         if found:
             chosen.append(Choice(index, variant, found))
-    if not chosen:
-        raise PackError(f"{plan.name}: expected at least one image, got none")
     return tuple(chosen)
 
 
@@ -69,5 +67,5 @@ def store_images(kernel: KernelName, chosen: Sequence[Choice]) -> ImageStore:
                 seen[key] = end + padding
                 end += padding + len(image.code)
             offsets[choice.index, image.target.name] = seen[key]
-    align = max(_IMAGE_ALIGN[image.target.kind] for choice in chosen for image in choice.images)
+    align = max((_IMAGE_ALIGN[image.target.kind] for choice in chosen for image in choice.images), default=1)
     return ImageStore(b"".join(parts), align, offsets)

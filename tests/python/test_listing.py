@@ -29,7 +29,7 @@ from packs import (
 )
 from tools import need, run
 
-from kpack.errors import FormatError, PackError
+from kpack.errors import Failure, FormatError, PackError
 from kpack.image import Slot, Tensordesc
 from kpack.objfile import abi, elf
 from kpack.objfile.archive import Member, write_archive
@@ -233,6 +233,20 @@ def test_holes(tmp_path: Path) -> None:
     )
     assert [v.name for v in found.variants] == ["fp16.BLOCK1024.w4.a16", "fp32.BLOCK2048.w8"]
     assert [(o.first_variant, o.variant_count) for o in found.overloads] == [(0, 1), (1, 1)]
+
+
+def test_a_kernel_of_holes_alone(tmp_path: Path) -> None:
+    of = plan()
+    failures = [
+        Failure("softmax", each.name, target.name, "no") for each in of.variants for target in TARGETS
+    ]
+    found = one(tmp_path, encode_kernel("tk", of, {}, failures))
+    assert (found.variants, found.images) == ((), ())
+    assert [(hole.variant, hole.name) for hole in found.holes] == [
+        (None, each.name) for each in of.variants for _ in TARGETS
+    ]
+    assert [target.name for target in found.targets] == [target.name for target in TARGETS]
+    assert [(o.first_variant, o.variant_count) for o in found.overloads] == [(0, 0), (0, 0)]
 
 
 def test_an_overload_may_lose_all_its_variants(tmp_path: Path) -> None:
