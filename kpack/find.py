@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Union
+from typing import Any, Protocol, TypeGuard, Union
 
 from kpack.alike import alike
 from kpack.errors import SpecError
-from kpack.spec import Kernel
+from kpack.foreign import TABLE_FUNCTIONS, Group, read_table
+from kpack.spec import Kernel, Plan
+from kpack.target import Target
 
-__all__ = ["Source", "find_kernels"]
-
-Source = Union[str, os.PathLike[str], ModuleType, Kernel, Iterable["Source"]]  # noqa: UP007  # names itself
+__all__ = ["AnyKernel", "Expands", "Source", "find_kernels"]
 
 
-def find_kernels(source: Source) -> tuple[Kernel, ...]:
+class Expands(Protocol):
+    """What unfolds by itself: Images, IR, a group of a function table."""
+
+    @property
+    def name(self) -> str: ...
+
+    def expand(self, targets: Sequence[Target]) -> Plan: ...
+
+
+AnyKernel = Kernel | Expands
+Source = Union[str, os.PathLike[str], ModuleType, AnyKernel, Iterable["Source"]]  # noqa: UP007  # names itself
+
+
+def find_kernels(source: Source) -> tuple[AnyKernel, ...]:
     """The kernels that `source` is or holds, sorted by name, each once.
 
-    source  a Python file, a folder of them (those that begin with "_" or "test_" left out), a module, a Kernel,
-            or a list of all of these; of a file or module count Kernels at top level, and those in its lists,
-            tuples and dicts
+    source  a Python file, a folder of them (those that begin with "_" or "test_" left out), a module, a Kernel
+            (or Images, or IR), or a list of all of these; of a file or module count kernels at top level, and those
+            in its lists, tuples and dicts; where there is none, but a get_function_table() as ONNX Runtime's scripts
+            have it, each group of that table
 
     Raises SpecError for a source without kernels, for two different kernels of one name, and for a file that
     fails when it is run, with its line.
     """
-    found: dict[str, tuple[Kernel, str]] = {}
+    found: dict[str, tuple[AnyKernel, str]] = {}
     files = _Files()
     kernels = _some_kernels_in(source, files)
     if files.mistakes:
@@ -72,29 +87,48 @@ class _Files:
                 self.mistakes.append(str(error))
         return self._loaded[path]
 
+    def table(self, function: Callable[[], Any], place: str) -> tuple[Group, ...]:
+        """The groups of a function table."""
+        try:
+            return read_table(
+                function, f"{Path(place).name}:{inspect.unwrap(function).__code__.co_firstlineno}"
+            )
+        except Exception as error:  # the table is the user's code
+            self.mistakes += [f"{place}: {line}" for line in _say(error).splitlines()]
+            return ()
 
-def _some_kernels_in(source: Source, files: _Files) -> list[tuple[Kernel, str]]:
+
+def _some_kernels_in(source: Source, files: _Files) -> list[tuple[AnyKernel, str]]:
     found = list(_kernels_in(source, files))
     if not found and not files.mistakes:
         raise SpecError(f"kernels: expected at least one kpack.Kernel in {_describe(source)}, got none")
     return found
 
 
-def _kernels_in(source: Source, files: _Files) -> Iterator[tuple[Kernel, str]]:
+def _kernels_in(source: Source, files: _Files) -> Iterator[tuple[AnyKernel, str]]:
     """Each kernel, and where it is, for messages."""
-    if isinstance(source, Kernel):
-        yield source, source.checked.function.source
+    if isinstance(source, Kernel) or _expands(source):
+        yield source, _source(source)
     elif isinstance(source, ModuleType):
-        for kernel in _members(vars(source).values()):
-            yield kernel, f"module {source.__name__}"
+        place = f"module {source.__name__}"
+        for kernel in _kernels_of(source, place, files):
+            yield kernel, place
     elif isinstance(source, (str, os.PathLike)):
         for file in _files(Path(source)):
             module = files.load(file)
-            for kernel in _members(vars(module).values()) if module else ():
+            for kernel in _kernels_of(module, str(file), files) if module else ():
                 yield kernel, _place_of(kernel, file)
     else:
         for item in _each(source):
             yield from _some_kernels_in(item, files)
+
+
+def _expands(value: object) -> TypeGuard[Expands]:
+    """Whether a value is a kernel that is no Kernel: a module may hold other things with a name and an expand()."""
+    expand = getattr(type(value), "expand", None)
+    if not inspect.isfunction(expand) or not isinstance(getattr(value, "name", None), str):
+        return False
+    return list(inspect.signature(expand).parameters)[1:] == ["targets"]
 
 
 def _each(source: Any) -> Iterator[Any]:
@@ -106,15 +140,25 @@ def _each(source: Any) -> Iterator[Any]:
         ) from None
 
 
-def _members(values: Iterable[object]) -> Iterator[Kernel]:
+def _kernels_of(module: ModuleType, place: str, files: _Files) -> Iterable[AnyKernel]:
+    """The kernels of a module; without any, the groups of its function table."""
+    found = tuple(_members(vars(module).values()))
+    table = next((vars(module)[name] for name in TABLE_FUNCTIONS if callable(vars(module).get(name))), None)
+    if found or table is None:
+        return found
+    return files.table(table, place)
+
+
+def _members(values: Iterable[object]) -> Iterator[AnyKernel]:
     """The kernels among a module's values, and in its lists, tuples and dicts."""
     for value in list(values):
-        if isinstance(value, Kernel):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from (item for item in value if isinstance(item, Kernel))
+        if isinstance(value, (list, tuple)):
+            items: Iterable[object] = value
         elif isinstance(value, dict):
-            yield from (item for item in value.values() if isinstance(item, Kernel))
+            items = list(value.values())
+        else:
+            items = (value,)
+        yield from (item for item in items if isinstance(item, Kernel) or _expands(item))
 
 
 def _files(path: Path) -> Sequence[Path]:
@@ -172,17 +216,26 @@ def _place(error: BaseException, file: Path) -> str:
     return f"{file}:{lines[-1]}" if lines else str(file)
 
 
-def _place_of(kernel: Kernel, file: Path) -> str:
+def _source(kernel: AnyKernel) -> str:
+    """File name and line of a kernel, as it says."""
+    return (
+        kernel.checked.function.source if isinstance(kernel, Kernel) else str(getattr(kernel, "source", ""))
+    )
+
+
+def _place_of(kernel: AnyKernel, file: Path) -> str:
     """The file, and the line of the kernel's function where it lies in it."""
-    name, _, line = kernel.checked.function.source.rpartition(":")
+    name, _, line = _source(kernel).rpartition(":")
     return f"{file}:{line}" if name == file.name else str(file)
 
 
 # ---- one kernel, or two
 
 
-def _same(one: Kernel, other: Kernel) -> bool:
+def _same(one: AnyKernel, other: AnyKernel) -> bool:
     """Whether two kernels are one, perhaps from a file that was loaded twice, by us and by a neighbour."""
+    if not (isinstance(one, Kernel) and isinstance(other, Kernel)):
+        return one is other or alike(one, other)
     # Guards, grids and extents are in `checked`, as what they mean; configs= may be a callable.
     return one is other or alike(
         (one.name, one.fn, one.configs, one.checked), (other.name, other.fn, other.configs, other.checked)
