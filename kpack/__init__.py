@@ -17,18 +17,22 @@ from kpack.errors import (
 )
 from kpack.expr import cdiv, next_power_of_2
 from kpack.find import find_kernels
+from kpack.foreign import IR, Images
 from kpack.spec import Arg, DType, Kernel
 from kpack.target import Target
 
 if TYPE_CHECKING:
+    from kpack.learn import record
     from kpack.runtime import TensorDescriptor, load, use_dry_driver
 
 __all__ = [
+    "IR",
     "Arg",
     "CompileError",
     "DType",
     "Failure",
     "FormatError",
+    "Images",
     "Kernel",
     "KpackError",
     "LaunchError",
@@ -44,6 +48,7 @@ __all__ = [
     "find_kernels",
     "load",
     "next_power_of_2",
+    "record",
     "use_dry_driver",
 ]
 
@@ -56,4 +61,8 @@ def __getattr__(name: str) -> Any:
         from kpack import runtime
 
         return getattr(runtime, name)
+    if name == "record":  # imports Triton
+        from kpack.learn import record
+
+        return record
     raise AttributeError(f"module 'kpack' has no attribute {name!r}")
