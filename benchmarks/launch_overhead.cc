@@ -1,6 +1,7 @@
 // Host time of one launch of kernels with 0, 7, 16 and 58 arguments: through kpack's C++ API with all its checks,
-// through its C API, through handles bound to the device and pinned to a variant, and a bare cuLaunchKernelEx of
-// the same CUfunction, in turns, in one loop. Heap allocations of each are counted.
+// through its C API argument by argument and by an array of them, through handles bound to the device and pinned to a
+// variant, and a bare cuLaunchKernelEx of the same CUfunction, in turns, in one loop. Heap allocations of each are
+// counted.
 //
 // Prints JSON: launch_overhead.py makes a table of several processes. Knows no CUDA header.
 #include <dlfcn.h>
@@ -17,6 +18,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "launch_overhead_c.h"
 
 KPACK_KERNEL(tests, nothing);
 KPACK_KERNEL(tests, args7);
@@ -154,6 +157,7 @@ struct Call {
     for (size_t k = 0; k < longs; ++k) l[k] = static_cast<int64_t>(k) + 1000;
     for (size_t k = 0; k < floats; ++k) f[k] = 0.5F * static_cast<float>(k + 1);
   }
+  c_values values() const { return {out, p.data(), i.data(), l.data(), f.data()}; }
   double expected() const {
     double sum = static_cast<double>(pointers);
     for (const int32_t value : i) sum += value;
@@ -176,6 +180,7 @@ struct Call {
 struct NoArguments {
   static constexpr size_t kCount = 0;
   explicit NoArguments(const Machine &) {}
+  c_values values() const { return {}; }
   template <class F>
   auto with(F function) const {
     return function();
@@ -239,12 +244,14 @@ void prepare(const Machine &machine, const kpk_node &node, Bare *bare) {
     bare->pointers[i] = bare->block + offset;
 }
 
-constexpr size_t kWays = 6;
+constexpr size_t kWays = 7;
 using Ways = std::array<Way, kWays>;
+using CLaunch = kpk_status (*)(const kpk_kernel *, kpk_stream, const c_values *);
 
 template <class C>
-Ways run(const Machine &machine, const kpack::Kernel &kernel) {
+Ways run(const Machine &machine, const kpack::Kernel &kernel, CLaunch launch_c) {
   const C call(machine);
+  const c_values values = call.values();
   const kpk_device device = kpack::cuda_device(0);
   const kpack::Bound bound = kernel.bind(device);
   check(bound.status(), "bind");
@@ -275,6 +282,9 @@ Ways run(const Machine &machine, const kpack::Kernel &kernel) {
     check(kpk_launch(&kernel.native(), {machine.stream, KPK_VENDOR_CUDA, 0}, args, C::kCount, signature),
           "C");
   };
+  const auto c_call = [&] {
+    check(launch_c(&kernel.native(), {machine.stream, KPK_VENDOR_CUDA, 0}, &values), "C, one by one");
+  };
   const auto by_bound = [&] {
     check(call.with([&](auto... a) { return bound(machine.stream, a...); }), "bound");
   };
@@ -284,12 +294,14 @@ Ways run(const Machine &machine, const kpack::Kernel &kernel) {
   Ways ways = {Way{"bare cuLaunchKernelEx", {}},
                Way{"the same, parameters in a block", {}},
                Way{"C++", {}},
+               Way{"C, passed one by one", {}},
                Way{"C, arguments ready made", {}},
                Way{"C++, bound to the device", {}},
                Way{"C++, pinned to the variant", {}}};
   for (Way &way : ways) way.nanoseconds.reserve(kBatches);
   const auto each = [&](auto act) {
-    act(0, by_pointers), act(1, by_block), act(2, cpp), act(3, c), act(4, by_bound), act(5, by_pinned);
+    act(0, by_pointers), act(1, by_block), act(2, cpp), act(3, c_call), act(4, c), act(5, by_bound),
+        act(6, by_pinned);
   };
   each([&](size_t, auto launch) { launch(), launch(); });  // the first one loads, the second one learns
   if (C::kCount != 0) each([&](size_t way, auto launch) { try_out(machine, call, ways[way].name, launch); });
@@ -349,9 +361,9 @@ void print_json(const Machine &machine, const std::vector<Result> &results) {
 int main() {
   Machine machine;
   prepare(&machine);
-  print_json(machine, {{0, run<NoArguments>(machine, tests::nothing)},
-                       {7, run<Call<2, 2, 1, 1>>(machine, tests::args7)},
-                       {16, run<Call<3, 4, 4, 4>>(machine, tests::args16)},
-                       {58, run<Call<9, 16, 16, 16>>(machine, tests::args58)}});
+  print_json(machine, {{0, run<NoArguments>(machine, tests::nothing, launch_c_0)},
+                       {7, run<Call<2, 2, 1, 1>>(machine, tests::args7, launch_c_7)},
+                       {16, run<Call<3, 4, 4, 4>>(machine, tests::args16, launch_c_16)},
+                       {58, run<Call<9, 16, 16, 16>>(machine, tests::args58, launch_c_58)}});
   return 0;
 }

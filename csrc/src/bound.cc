@@ -270,6 +270,15 @@ kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, cons
   return kpk::launch_otherwise(*bound, stream, args, count, signature);
 }
 
+kpk_status kpk_launch_bound_call_args(const kpk_bound *bound, kpk_stream stream, const kpk_call *call,
+                                      uint64_t types) {
+  const kpk_arg *args = call->args;
+  if (const kpk_status status = kpk::check_bound("kpk_launch_bound_call", bound, args, call->count))
+    return status;
+  if (const kpk_status status = kpk::check_count(*bound->kernel, *call)) return status;
+  return kpk_launch_bound_args(bound, stream, args, call->count, 0, types);
+}
+
 kpk_status kpk_bound_function(const kpk_bound *bound, kpk_function *out) {
   if (out == nullptr) return kpk::refuse_null("kpk_bound_function", "room for the answer");
   const kpk::Function *function = nullptr;

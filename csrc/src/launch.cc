@@ -261,6 +261,13 @@ kpk_status refuse_null(const char *call, const char *what) {
   return fail(KPK_ERROR_ARGUMENT, "%s: expected %s, got null", call, what);
 }
 
+kpk_status check_count(const kpk_kernel &kernel, const kpk_call &call) {
+  if (call.count <= KPK_CALL_MOST) return KPK_OK;
+  return fail(KPK_ERROR_ARGUMENT,
+              "%s: expected at most %d arguments in a kpk_call, got %u: kpk_launch takes any number",
+              kpk_kernel_name(&kernel), KPK_CALL_MOST, call.count);
+}
+
 const kpk_arg *some(const kpk_arg *args, uint32_t count) {
   static const kpk_arg none = {};
   return count == 0 ? &none : args;
@@ -304,6 +311,13 @@ kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kp
     return kpk_launch(kernel, stream, args, count, signature);
   if (args == nullptr && count != 0) return kpk::refuse_null("kpk_launch_args", "arguments");
   return kpk::launch_otherwise(*kernel, stream, args, count, signature);
+}
+
+kpk_status kpk_launch_call_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_call *call,
+                                uint64_t types) {
+  if (kernel == nullptr) return kpk::refuse_null("kpk_launch_call", "a kernel");
+  if (const kpk_status status = kpk::check_count(*kernel, *call)) return status;
+  return kpk_launch_args(kernel, stream, call->args, call->count, 0, types);
 }
 
 uint64_t kpk_signature(const kpk_arg *args, uint32_t count) {

@@ -26,6 +26,8 @@ kpk_status launch_chosen(const Chosen &chosen, void *stream, bool known,
                          std::atomic<const Shortcut *> *shortcut);
 
 kpk_status refuse_null(const char *call, const char *what);
+// A kpk_call has room for KPK_CALL_MOST arguments.
+kpk_status check_count(const kpk_kernel &kernel, const kpk_call &call);
 // Where there are no arguments, an array with one that says nothing: an empty slice may have any address.
 const kpk_arg *some(const kpk_arg *args, uint32_t count);
 

@@ -1,7 +1,7 @@
 // The shortcut of a launch that is like an earlier one: under which conditions choosing would come to the same
-// function, and where in a block of arguments lies what guards and grid ask for. There are two ways in. C++ knows its
-// types at compile time and brings the block (kpk_packed); arguments one by one are checked and put into a block
-// first. What is not certain is left to choosing.
+// function, and where in a block of arguments lies what guards and grid ask for. There are two ways in. A program
+// that knows its types at compile time brings the block (kpk_packed: C++, and kpk_call in C); an array of arguments is
+// checked and put into a block first. What is not certain is left to choosing.
 //
 // Made when such a call is chosen again, never changed, and laid out in the order of reading, by cache lines: between
 // two launches the driver has had the caches. Pure.
@@ -66,9 +66,9 @@ struct Rival {
   uint64_t special;
 };
 
-constexpr uint32_t kMostShortParams = 63;  // as many bits has a mask, and C++ packs no more
+constexpr uint32_t kMostShortParams = 63;  // as many bits has a mask, and callers pack no more
 constexpr uint32_t kRivals = 2;
-constexpr uint32_t kPackedSlackBytes = 24;  // that a block from C++ has behind its last argument, and 16 more
+constexpr uint32_t kPackedSlackBytes = 24;  // that a packed block has behind its last argument, and 16 more
 constexpr uint32_t kBlockBytes = 1024;      // of a block that arguments are put into
 
 struct alignas(64) Shortcut {
@@ -77,8 +77,8 @@ struct alignas(64) Shortcut {
   const Driver *driver;
   int64_t least;  // of the field that guards are about: no variant in front of this one has its guard hold
   int64_t most;
-  // Of a block from C++. Bit i is of argument i.
-  uint64_t types;         // kpk_packed::types; 0: this function's arguments do not lie as C++ would have them
+  // Of a packed block. Bit i is of argument i.
+  uint64_t types;         // kpk_packed::types; 0: this function's arguments do not lie as in one
   uint64_t written;       // through this pointer the kernel writes
   uint64_t divisible_16;  // it has to be
   // The second line.
@@ -164,7 +164,7 @@ inline LaunchRequest plain_request(const Shortcut &shortcut, void *stream) {
   return {&plan, nullptr, {plan.grid[0], plan.grid[1], plan.grid[2]}, stream, nullptr};
 }
 
-// Launches a call of the shortcut's types that C++ has packed, if choosing would come to this function for it; false
+// Launches a packed call of the shortcut's types, if choosing would come to this function for it; false
 // if that is not certain.
 inline bool launch_packed(const Shortcut &shortcut, void *stream, const kpk_packed &call,
                           kpk_status *status) {

@@ -1,6 +1,8 @@
 // What budget.py counts instructions of: launches with 0, 7, 16 and 58 arguments on the fake driver, each way in
 // a function of its own, which callgrind knows by its name: budget_<way>_<kernel>. Usage: budget [launches].
 
+#include "budget.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <kpack/kpack.hpp>
@@ -13,14 +15,9 @@ KPACK_KERNEL(tk, args7);
 KPACK_KERNEL(tk, args16);
 KPACK_KERNEL(tk, args58);
 
-namespace {
+values given;
 
-double *result;
-const float *p;
-int32_t i;
-int64_t l;
-float f;
-CUstream_st *stream;  // the default one, of a type that says whose
+namespace {
 
 void check(kpack::Status status, const char *what) {
   if (status) return;
@@ -35,31 +32,33 @@ std::vector<kpk_arg> arguments(int, const A &...values) {
 
 }  // namespace
 
-// Values come from memory, as a caller's do; the compiler must not know them.
 #define ARGS_nothing()
-#define ARGS_args7() , result, p, p, i, i, l, f
-#define ARGS_args16() , result, p, p, p, i, i, i, i, l, l, l, l, f, f, f, f
+#define ARGS_args7() , given.result, given.p, given.p, given.i, given.i, given.l, given.f
+#define ARGS_args16()                                                                                       \
+  , given.result, given.p, given.p, given.p, given.i, given.i, given.i, given.i, given.l, given.l, given.l, \
+      given.l, given.f, given.f, given.f, given.f
 #define TWO(x) , x, x
 #define FOUR(x) TWO(x) TWO(x)
 #define SIXTEEN(x) FOUR(x) FOUR(x) FOUR(x) FOUR(x)
-#define ARGS_args58() , result, p FOUR(p) FOUR(p) SIXTEEN(i) SIXTEEN(l) SIXTEEN(f)
+#define ARGS_args58() \
+  , given.result, given.p FOUR(given.p) FOUR(given.p) SIXTEEN(given.i) SIXTEEN(given.l) SIXTEEN(given.f)
 
-// The ways: through the kernel, by its arguments as C passes them, through a handle bound to the device, and through
-// one pinned to the variant.
+// The ways: through the kernel, by its arguments ready made, through a handle bound to the device, and through one
+// pinned to the variant; from C, argument by argument, in budget_c.c.
 #define WAYS(kernel)                                                                                         \
   extern "C" __attribute__((noinline)) void budget_call_##kernel(int count) {                                \
-    for (int n = 0; n < count; ++n) check(tk::kernel(stream ARGS_##kernel()), #kernel);                      \
+    for (int n = 0; n < count; ++n) check(tk::kernel(given.stream ARGS_##kernel()), #kernel);                \
   }                                                                                                          \
   extern "C" __attribute__((noinline)) void budget_args_##kernel(const kpk_kernel *k, const kpk_arg *args,   \
                                                                  uint32_t arg_count, int count) {            \
-    const kpk_stream on = {stream, KPK_VENDOR_CUDA, 0};                                                      \
+    const kpk_stream on = {given.stream, KPK_VENDOR_CUDA, 0};                                                \
     for (int n = 0; n < count; ++n) check(kpk_launch(k, on, args, arg_count, 0), #kernel ", arguments");     \
   }                                                                                                          \
   extern "C" __attribute__((noinline)) void budget_bound_##kernel(const kpack::Bound &bound, int count) {    \
-    for (int n = 0; n < count; ++n) check(bound(stream ARGS_##kernel()), #kernel ", bound");                 \
+    for (int n = 0; n < count; ++n) check(bound(given.stream ARGS_##kernel()), #kernel ", bound");           \
   }                                                                                                          \
   extern "C" __attribute__((noinline)) void budget_pinned_##kernel(const kpack::Bound &pinned, int count) {  \
-    for (int n = 0; n < count; ++n) check(pinned(stream ARGS_##kernel()), #kernel ", pinned");               \
+    for (int n = 0; n < count; ++n) check(pinned(given.stream ARGS_##kernel()), #kernel ", pinned");         \
   }                                                                                                          \
   static void run_##kernel(int count) {                                                                      \
     const kpack::Bound bound = tk::kernel.bind(kpack::cuda_device(0));                                       \
@@ -69,6 +68,7 @@ std::vector<kpk_arg> arguments(int, const A &...values) {
     budget_call_##kernel(count), budget_bound_##kernel(bound, count), budget_pinned_##kernel(pinned, count); \
     budget_args_##kernel(&kpack::Kernel(tk::kernel).native(), args.data(),                                   \
                          static_cast<uint32_t>(args.size()), count);                                         \
+    check(budget_call_c_##kernel(&kpack::Kernel(tk::kernel).native(), count), #kernel ", C");                \
   }
 
 WAYS(nothing)
@@ -84,8 +84,12 @@ int main(int count, char **arguments) {
   cuda.entry<int(unsigned)>("cuInit")(0);
   cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, 0);
   cuda.entry<int(void *)>("cuCtxSetCurrent")(context);
-  result = reinterpret_cast<double *>(0x10000), p = reinterpret_cast<const float *>(0x20000);
-  i = 1000, l = 1 << 20, f = 0.5F;
+  given = {reinterpret_cast<double *>(0x10000),
+           reinterpret_cast<const float *>(0x20000),
+           1000,
+           1 << 20,
+           0.5F,
+           nullptr};
   // First to load and to learn the shortcuts, and then what is counted.
   for (const int each : {2, launches}) run_nothing(each), run_args7(each), run_args16(each), run_args58(each);
   if (cuda.violations() != 0) std::fprintf(stderr, "%s\n", cuda.violation(0));

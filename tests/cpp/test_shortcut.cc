@@ -1,5 +1,5 @@
-// Calls by shortcut, as one block from C++ and by their arguments, beside the same calls by choosing: whatever is
-// called, all launch the same.
+// Calls by shortcut, as one block from C++ and from C and by their arguments, beside the same calls by choosing:
+// whatever is called, all launch the same.
 
 #include <cmath>
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "calls.h"
 #include "check.h"
 #include "fake.h"
 #include "module.h"
@@ -32,6 +33,7 @@ KPACK_KERNEL(tk, thirds);
 KPACK_KERNEL(tk, sum2);
 KPACK_KERNEL(tk, sum63);
 KPACK_KERNEL(tk, sum64);
+KPACK_KERNEL(tk, tensors);
 
 // Types that say they are what their memory is not.
 template <>
@@ -90,6 +92,22 @@ Seen choose(Launch launch) {
   return seen;
 }
 
+const calls *const kLanguages[] = {&calls_c, &calls_cxx};
+
+// The same argument by argument; and again, by the arguments that the call keeps.
+void compare_calls(const kpack::Kernel &kernel, const kpack::Bound &bound, const std::vector<kpk_arg> &args,
+                   const Seen &expected) {
+  for (const calls *language : kLanguages) {
+    kpk_call call;
+    language->fill(&call, args.data(), size(args));
+    for (int turn = 0; turn < 2; ++turn)
+      CHECK(see([&] { return language->launch(&kernel.native(), kStream, &call); }) == expected);
+    language->fill(&call, args.data(), size(args));
+    for (int turn = 0; turn < 2; ++turn)
+      CHECK(see([&] { return language->launch_bound(&bound.native(), kStream, &call); }) == expected);
+  }
+}
+
 // By choosing and by arguments; again, when it has learnt how; and the same bound.
 Seen compare(const kpack::Kernel &kernel, const std::vector<kpk_arg> &args) {
   const kpk_kernel *native = &kernel.native();
@@ -100,14 +118,49 @@ Seen compare(const kpack::Kernel &kernel, const std::vector<kpk_arg> &args) {
     CHECK(see(launch) == expected);
     CHECK(see([&] { return kpk_launch_bound(&bound.native(), kStream, args.data(), size(args), 0); }) ==
           expected);
+    compare_calls(kernel, bound, args, expected);
   }
   return expected;
+}
+
+// C makes the block that C++ makes.
+template <class... A>
+void compare_blocks(const A &...arguments) {
+  const std::vector<kpk_arg> args = {kpack::detail::arg(arguments)...};
+  for (const calls *language : kLanguages) {
+    kpk_call call;
+    std::memset(&call, 0xcc, sizeof call);
+    language->fill(&call, args.data(), size(args));
+    EXPECT_EQ(call.count, size(args));
+    EXPECT_EQ(language->end(&call) != 0, kpack::detail::is_packable<A...>());
+    if constexpr (kpack::detail::is_packable<A...>()) {
+      const kpack::detail::PackedCall<A...> packed(arguments...);
+      EXPECT_EQ(call.packed.types, packed.call.types);
+      EXPECT_EQ(call.packed.odd_16, packed.call.odd_16);
+      EXPECT_EQ(call.packed.special, packed.call.special);
+      EXPECT_EQ(call.packed.consts, packed.call.consts);
+      EXPECT_EQ(call.packed.misaligned, packed.call.misaligned);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(call.packed.block) % 16, uintptr_t{0});
+      EXPECT_EQ(call.block_bytes + 40, uint32_t{sizeof packed.block});
+      EXPECT_EQ(std::memcmp(call.packed.block, packed.block, sizeof packed.block), 0);
+    }
+  }
+}
+
+// Pointers across elements of all these types.
+template <class... T>
+void compare_elements() {
+  for (const uintptr_t address : {0x100f, 0x1004, 0x1008, 0x1010}) {
+    (compare_blocks(reinterpret_cast<T *>(address)), ...);
+    (compare_blocks(reinterpret_cast<const T *>(address)), ...);
+  }
 }
 
 // The same through C++, which packs where it can.
 template <class... A>
 void compare(const kpack::Kernel &kernel, const A &...arguments) {
   const Seen expected = compare(kernel, std::vector<kpk_arg>{kpack::detail::arg(arguments)...});
+  compare_blocks(arguments...);
   const kpack::Bound bound = kernel.bind(kpack::cuda_device(0));
   for (int turn = 0; turn < 3; ++turn) {
     CHECK(see([&] { return kernel(kpack::Stream(kStream), arguments...).code(); }) == expected);
@@ -434,6 +487,123 @@ TEST(a_watched_launch_is_told_of) {
   finish();
 }
 
+// ---- argument by argument, from C
+
+TEST(a_call_from_c_goes_as_one_block) {
+  start();
+  const kpk_kernel *args7 = &kpack::Kernel(tk::args7).native();
+  auto *out = reinterpret_cast<double *>(0x1000);
+  const float *p = device(0x2000);
+  for (int turn = 0; turn < 2; ++turn)
+    EXPECT_EQ(calls_c.launch_7(args7, kStream, out, p, p, 1, 2, 3, 4.0F), KPK_OK);
+  const std::vector<kpk_arg> args = {
+      kpack::detail::arg(out), kpack::detail::arg(p),          kpack::detail::arg(p),   kpack::detail::arg(1),
+      kpack::detail::arg(2),   kpack::detail::arg(int64_t{3}), kpack::detail::arg(4.0F)};
+  for (const calls *language : kLanguages) {
+    kpk_call call;
+    language->fill(&call, args.data(), size(args));
+    CHECK(language->end(&call) != 0);
+    EXPECT_EQ(kpk_launch_packed(args7, kStream, &call.packed), KPK_OK);
+    CHECK(language->end(&call) == 0);  // the block was written to
+    EXPECT_EQ(kpk_launch(args7, kStream, call.args, call.count, 0), KPK_OK);
+  }
+  finish();
+}
+
+TEST(a_call_in_one_function_launches_the_same) {
+  start();
+  auto *out = reinterpret_cast<double *>(0x1000);
+  const kpk_kernel *convertible = &kpack::Kernel(tk::convertible).native(),
+                   *args7 = &kpack::Kernel(tk::args7).native();
+  for (const int i : {0, 1, -1, 16, -128, 127}) {
+    const number_args given = {out,
+                               i,
+                               static_cast<int8_t>(i),
+                               static_cast<int16_t>(i * 200),
+                               i * 30000,
+                               -(INT64_C(1) << 40),
+                               static_cast<uint8_t>(i),
+                               static_cast<uint16_t>(i),
+                               static_cast<uint32_t>(i),
+                               static_cast<uint64_t>(i) >> 1,
+                               0.1F * static_cast<float>(i),
+                               0.1 * i};
+    const std::vector<kpk_arg> args = {
+        kpack::detail::arg(out),       kpack::detail::arg(i != 0),     kpack::detail::arg(given.i8),
+        kpack::detail::arg(given.i16), kpack::detail::arg(given.i32),  kpack::detail::arg(given.i64),
+        kpack::detail::arg(given.u8),  kpack::detail::arg(given.u16),  kpack::detail::arg(given.u32),
+        kpack::detail::arg(given.u64), kpack::detail::arg(given.fp32), kpack::detail::arg(given.fp64)};
+    const Seen expected = compare(tk::convertible, args);
+    for (const calls *language : kLanguages)
+      CHECK(see([&] { return language->launch_numbers(convertible, kStream, &given); }) == expected);
+  }
+  for (const uintptr_t address : {0x2000, 0x2004, 0x2002, 0x0}) {
+    const float *p = device(address), *q = device(0x2010);
+    compare(tk::args7, out, p, q, 1, 2, int64_t{3}, 4.0F);
+    const Seen expected = see([&] { return tk::args7(nullptr, out, p, q, 1, 2, int64_t{3}, 4.0F).code(); });
+    for (const calls *language : kLanguages) {
+      CHECK(see([&] { return language->launch_7(args7, kStream, out, p, q, 1, 2, 3, 4.0F); }) == expected);
+    }
+  }
+  finish();
+}
+
+TEST(blocks_from_c_are_those_of_cxx) {
+  float *out = device(0x1008);
+  const auto *text = "single";
+  compare_blocks();
+  compare_blocks(true, int8_t{-1}, int16_t{1}, true, int64_t{16}, uint8_t{255}, 1.5, uint16_t{1}, 1.5F,
+                 uint32_t{32}, int8_t{16}, uint64_t{1});
+  compare_blocks(int8_t{1}, out, false, 0.1F, int8_t{-16}, 0.1, uint16_t{3});
+  compare_blocks(static_cast<const float *>(nullptr), out);
+  compare_elements<bool, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, __half,
+                   __nv_bfloat16, float, double>();
+  compare_blocks(out, nullptr, 3);
+  compare_blocks(out, text, 3);
+  compare_blocks(out, kpack::DType::fp16, 3);
+  compare_blocks(kpack::ptr(out, kpack::DType::fp16).arg().bits);
+}
+
+TEST(a_call_with_too_many_arguments_is_refused) {
+  start();
+  const kpack::Kernel sum64 = tk::sum64;
+  const kpack::Bound bound = sum64.bind(kpack::cuda_device(0));
+  for (const uint32_t count : {65u, 66u, 200u}) {
+    const std::vector<kpk_arg> args(count, integer(KPK_I64, 1));
+    for (const calls *language : kLanguages) {
+      kpk_call call;
+      language->fill(&call, args.data(), count);
+      EXPECT_EQ(call.count, count);
+      const std::string expected = "sum64: expected at most 64 arguments in a kpk_call, got " +
+                                   std::to_string(count) + ": kpk_launch takes any number";
+      EXPECT_EQ(language->launch(&sum64.native(), kStream, &call), KPK_ERROR_ARGUMENT);
+      EXPECT_EQ(std::string(kpk_message()), expected);
+      EXPECT_EQ(language->launch_bound(&bound.native(), kStream, &call), KPK_ERROR_ARGUMENT);
+      EXPECT_EQ(std::string(kpk_message()), expected);
+    }
+  }
+  kpk_call call;
+  const kpk_bound unbound = {};
+  calls_c.fill(&call, nullptr, 0);
+  EXPECT_EQ(calls_c.launch(nullptr, kStream, &call), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(calls_c.launch_bound(&unbound, kStream, &call), KPK_ERROR_ARGUMENT);
+  EXPECT_EQ(calls_c.launch_bound(nullptr, kStream, &call), KPK_ERROR_ARGUMENT);
+  finish();
+}
+
+TEST(tensor_descriptors_from_c) {
+  start();
+  const kpack::TensorDescriptor out(device(0x1000), {100, 200});
+  const kpack::TensorDescriptor in(static_cast<const float *>(device(0x20000)), {100, 200});
+  int version = 0;
+  cuda.entry<int(int *)>("cuDriverGetVersion")(&version);
+  EXPECT_EQ(compare(tk::tensors,
+                    {out.arg(), in.arg(), integer(KPK_I32, 3), integer(KPK_I32, 100), integer(KPK_I32, 200)})
+                .status,
+            version >= 12000 ? KPK_OK : KPK_ERROR_LIMIT);  // of older ones none has tensor maps
+  finish();
+}
+
 TEST(selected_values_and_launch_only_parameters_of_any_width) {
   start();
   for (const bool fast : {true, false, true}) {
@@ -686,6 +856,33 @@ TEST(a_packed_launch_goes_where_the_stream_is) {
     CHECK(is_packed(tk::scale, device(0x1000), static_cast<const float *>(device(0x2000)), 2.5F, 7, 5000));
     CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
     EXPECT_EQ(made.device, current);
+  }
+  finish();
+}
+
+// The refusal comes after the block was written to.
+TEST(a_call_from_c_goes_where_the_stream_is) {
+  start();
+  void *contexts[2] = {}, *streams[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&contexts[i], i);
+    cuda.entry<int(void *)>("cuCtxSetCurrent")(contexts[i]);
+    cuda.entry<int(void **, unsigned)>("cuStreamCreate")(&streams[i], 1);
+  }
+  const std::vector<kpk_arg> args = {pointer(KPK_I32, 0x1000), integer(KPK_I32, 7), integer(KPK_I32, 5)};
+  fake_launch made;
+  for (const int at : {0, 0, 0, 1, 1, 1, 0, 1}) {
+    cuda.entry<int(void *)>("cuCtxSetCurrent")(contexts[at]);
+    for (const calls *language : kLanguages) {
+      kpk_call call;
+      language->fill(&call, args.data(), size(args));
+      EXPECT_EQ(language->launch(&kpack::Kernel(tk::ranged).native(),
+                                 kpk_stream{streams[at], KPK_VENDOR_CUDA, 0}, &call),
+                KPK_OK);
+      CHECK(cuda.launch(cuda.launches() - 1, &made) != 0);
+      EXPECT_EQ(made.device, at);
+      EXPECT_EQ(made.grid[0], 5u);
+    }
   }
   finish();
 }

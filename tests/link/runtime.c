@@ -1,4 +1,5 @@
-/* A C program on the runtime: lists what is linked and launches one kernel by name. */
+/* A C program on the runtime: lists what is linked and launches one kernel by name, argument by argument and by an
+ * array of them. */
 #include <kpack/kpack.h>
 #include <stdio.h>
 
@@ -17,7 +18,14 @@ int main(void) {
                             {0x2000, KPK_POINTER | KPK_FP16, KPK_PARAM_CONST, 0, 0},
                             {1000, KPK_I32, 0, 0, 0}};
     const kpk_stream stream = {0, KPK_VENDOR_CUDA, 0};
-    const kpk_status status = kpk_launch(kernel, stream, args, 3, 0);
+    kpk_status status = kpk_launch(kernel, stream, args, 3, 0);
+    printf("%s\n%s\n", kpk_status_name(status), kpk_message());
+    kpk_call call;
+    kpk_call_begin(&call);
+    kpk_pass_pointer(&call, (void *)0x1000, KPK_FP16);
+    kpk_pass_const_pointer(&call, (const void *)0x2000, KPK_FP16);
+    kpk_pass_i32(&call, 1000);
+    status = kpk_launch_call(kernel, stream, &call);
     printf("%s\n%s\n", kpk_status_name(status), kpk_message());
   }
   return 0;

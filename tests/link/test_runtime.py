@@ -82,7 +82,7 @@ def test_a_c_program_links_and_launches_without_a_cxx_library(shop: Path, linker
     program = link(shop, f"c-{linker}{mode}", *flags)
     printed = launch_dry(program, "sm_80")
     assert printed.startswith("tk again(*fp16 out_ptr, const *fp16 in_ptr, i32 n)\ntk twice(")
-    assert "KPK_DRY\ntwice on sm_80 (dry)\n" in printed
+    assert printed.count("KPK_DRY\ntwice on sm_80 (dry)\n") == 2
     assert "libstdc++" not in run("ldd", program)
 
 
@@ -213,13 +213,61 @@ def test_the_whole_api_compiles_and_runs(shop: Path, compiler: str, standard: st
     assert launch_dry(program, "sm_80").endswith("sm_80 1\n")
 
 
-@pytest.mark.parametrize("standard", ["c99", "c11", "c17", "c2x"])
+C_CALLS = """
+#include <kpack/kpack.h>
+kpk_status launch(const kpk_kernel *kernel, kpk_stream stream, void *out, const void *in, int32_t n, float x);
+kpk_status launch(const kpk_kernel *kernel, kpk_stream stream, void *out, const void *in, int32_t n, float x) {
+  kpk_call call;
+  kpk_call_begin(&call);
+  kpk_pass_pointer(&call, out, KPK_FP16);
+  kpk_pass_const_pointer(&call, in, KPK_FP16);
+  kpk_pass_i1(&call, n > 3), kpk_pass_i8(&call, 1), kpk_pass_i16(&call, 1), kpk_pass_i32(&call, n);
+  kpk_pass_u8(&call, 1), kpk_pass_u16(&call, 1), kpk_pass_u32(&call, 1), kpk_pass_u64(&call, 1);
+  kpk_pass_fp32(&call, x), kpk_pass_fp64(&call, x), kpk_pass_i64(&call, n);
+  return kpk_launch_call(kernel, stream, &call);
+}
+kpk_status launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_tensor *tensor);
+kpk_status launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_tensor *tensor) {
+  kpk_call call;
+  kpk_call_begin(&call);
+  kpk_pass_tensor(&call, tensor, KPK_FP16), kpk_pass_const_tensor(&call, tensor, KPK_FP16);
+  kpk_pass_null(&call), kpk_pass_text(&call, "tanh"), kpk_pass_dtype(&call, KPK_BF16);
+  return kpk_launch_bound_call(bound, stream, &call);
+}
+"""
+
+
 @pytest.mark.parametrize("compiler", C_COMPILERS)
-def test_the_c_header_is_clean(tmp_path: Path, compiler: str, standard: str) -> None:
+def test_a_compiler_knows_types_and_layout_of_a_c_call(tmp_path: Path, compiler: str) -> None:
+    """The types of a call are hashed by multiplications, of which nothing may be left; -O0 has them all."""
     need(compiler)
-    (tmp_path / "a.c").write_text("#include <kpack/kpack.h>\nint main(void) { return kpk_is_dry(); }\n")
+    (tmp_path / "a.c").write_text(C_CALLS)
+
+    def multiplications(level: str) -> int:
+        run(compiler, level, f"-I{INCLUDE}", "-S", tmp_path / "a.c", "-o", tmp_path / "a.s")
+        return len(re.findall(r"^\t\w*mul", (tmp_path / "a.s").read_text(), re.M))
+
+    assert multiplications("-O0") == 13 + 5
+    assert multiplications("-O2") == 0
+
+
+@pytest.mark.parametrize("standard", ["c99", "c11", "c17", "c2x"])
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+@pytest.mark.parametrize("compiler", C_COMPILERS)
+def test_the_c_header_is_clean(tmp_path: Path, compiler: str, level: str, standard: str) -> None:
+    need(compiler)
+    (tmp_path / "a.c").write_text(C_CALLS)
     strict = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror")
-    run(compiler, f"-std={standard}", f"-I{INCLUDE}", *strict, "-c", tmp_path / "a.c", "-o", tmp_path / "a.o")
+    options = (f"-std={standard}", level, f"-I{INCLUDE}", *strict)
+    run(compiler, *options, "-c", tmp_path / "a.c", "-o", tmp_path / "a.o")
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+@pytest.mark.parametrize("compiler", CXX_COMPILERS)
+def test_the_c_header_is_clean_in_cxx(tmp_path: Path, compiler: str, level: str) -> None:
+    need(compiler)
+    (tmp_path / "a.cc").write_text(C_CALLS)
+    run(compiler, level, f"-I{INCLUDE}", *STRICT, "-c", tmp_path / "a.cc", "-o", tmp_path / "a.o")
 
 
 @pytest.mark.parametrize("compiler", CXX_COMPILERS)

@@ -8,6 +8,7 @@
 #define KPACK_KPACK_H
 
 #include <kpack/abi.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -167,9 +168,9 @@ typedef struct kpk_node {
 KPK_API kpk_status kpk_bound_node(const kpk_bound *bound, const kpk_arg *args, uint32_t count,
                                   uint64_t signature, void *params, size_t bytes, kpk_node *out);
 
-/* The arguments of a call in one block, in call order, each at the next multiple of its size: what kpack.hpp makes
- * of a call whose types it knows, so that a launch like the one before has next to nothing left to do. The block is
- * aligned to 16, has 40 bytes more behind its last argument, and is written to. */
+/* The arguments of a call in one block, in call order, each at the next multiple of its size: what kpack.hpp, and in
+ * C kpk_call below, make of a call whose types they know, so that a launch like the one before has next to nothing left
+ * to do. The block is aligned to 16, has 40 bytes more behind its last argument, and is written to. */
 typedef struct kpk_packed {
   uint64_t types;      /* FNV-1a as of KPK_SIGNATURE_SEED, but over the type codes themselves; never 0 */
   uint64_t odd_16;     /* bit i: argument i is no multiple of 16 */
@@ -189,6 +190,177 @@ KPK_API kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stre
 
 /* Signature of a call: see KPK_SIGNATURE_SEED. */
 KPK_API uint64_t kpk_signature(const kpk_arg *args, uint32_t count);
+
+/* ---- A call, argument by argument --------------------------------------------------------------- */
+
+/* A launch as fast as from C++, where kpk_launch goes through an array at run time:
+ *
+ *   kpk_call call;
+ *   kpk_call_begin(&call);
+ *   kpk_pass_pointer(&call, out, KPK_FP16);
+ *   kpk_pass_const_pointer(&call, in, KPK_FP16);
+ *   kpk_pass_i32(&call, n);
+ *   status = kpk_launch_call(kernel, stream, &call);
+ *
+ * in call order. If types are literals and nothing else is called in between, an optimizing compiler computes layout
+ * and types. `args` and `count`, up to KPK_CALL_MOST, may be given to kpk_bind_call, kpk_explain and whatever else takes
+ * arguments. A call that is launched again, and one with an argument that lies in no block, goes by them, which is
+ * slower. */
+#define KPK_CALL_MOST 64 /* arguments; a call with more is refused: kpk_launch takes any number */
+typedef struct kpk_call {
+  kpk_packed packed; /* of the arguments so far; `block` is set by the launch */
+  uint32_t count;
+  uint32_t block_bytes; /* that are filled */
+  uint32_t unpacked;    /* not 0: goes by its arguments */
+  uint32_t reserved;
+  kpk_arg args[KPK_CALL_MOST]; /* this and `block` are written only as far as there are arguments */
+  unsigned char block[KPK_CALL_MOST * 8 + 40] __attribute__((aligned(16)));
+} kpk_call;
+
+#define KPK_INLINE static inline __attribute__((always_inline))
+#ifdef __cplusplus
+#define KPK_AS(type, value) static_cast<type>(value)
+#define KPK_ADDRESS(pointer) reinterpret_cast<uintptr_t>(pointer)
+#else
+#define KPK_AS(type, value) ((type)(value))
+#define KPK_ADDRESS(pointer) ((uintptr_t)(pointer))
+#endif
+
+KPK_INLINE void kpk_call_begin(kpk_call *call) {
+  call->packed.types = KPK_SIGNATURE_SEED;
+  call->packed.odd_16 = call->packed.special = call->packed.consts = call->packed.misaligned = 0;
+  call->packed.block = NULL;
+  call->count = call->block_bytes = call->unpacked = call->reserved = 0;
+}
+
+/* What those below are made of. Adds an argument and returns its number; from KPK_CALL_MOST on it only counts. */
+KPK_INLINE uint32_t kpk_call_add(kpk_call *call, uint64_t bits, uint8_t type, uint8_t flags) {
+  const uint32_t number = call->count++;
+  if (number < KPK_CALL_MOST) {
+    kpk_arg *arg = &call->args[number];
+    arg->bits = bits;
+    arg->type = type;
+    arg->flags = flags;
+    arg->reserved = 0;
+    arg->reserved2 = 0;
+    call->packed.types = (call->packed.types ^ type) * KPK_SIGNATURE_PRIME;
+  }
+  return number;
+}
+/* Copies a number into the block, to the next multiple of its size, of which there is room for KPK_CALL_MOST. */
+KPK_INLINE void kpk_call_put(kpk_call *call, const void *number, uint32_t bytes) {
+  const uint32_t end = call->block_bytes, at = (end + bytes - 1) & ~(bytes - 1);
+  if (at != end) memset(call->block + end, 0, 8); /* what lies between is no argument's */
+  memcpy(call->block + at, number, bytes);
+  call->block_bytes = at + bytes;
+}
+/* `bits` are sign- or zero-extended; the host is little-endian. */
+KPK_INLINE void kpk_call_integer(kpk_call *call, uint64_t bits, uint8_t type, uint32_t bytes) {
+  const uint32_t number = kpk_call_add(call, bits, type, 0);
+  if (number >= KPK_CALL_MOST) return;
+  kpk_call_put(call, &bits, bytes);
+  call->packed.odd_16 |= KPK_AS(uint64_t, (bits & 15) != 0) << number;
+  call->packed.special |= KPK_AS(uint64_t, bits == 1) << number;
+}
+KPK_INLINE void kpk_call_pointer(kpk_call *call, uint64_t address, uint8_t element, uint8_t flags) {
+  const uint32_t number = kpk_call_add(call, address, KPK_U8(KPK_POINTER | element), flags);
+  const uint64_t element_bytes =
+      element == KPK_I64 || element == KPK_U64 || element == KPK_FP64                          ? 8
+      : element == KPK_I32 || element == KPK_U32 || element == KPK_FP32                        ? 4
+      : element == KPK_I16 || element == KPK_U16 || element == KPK_FP16 || element == KPK_BF16 ? 2
+                                                                                               : 1;
+  if (number >= KPK_CALL_MOST) return;
+  kpk_call_put(call, &address, sizeof address);
+  call->packed.odd_16 |= KPK_AS(uint64_t, (address & 15) != 0) << number;
+  call->packed.special |= KPK_AS(uint64_t, address == 0) << number;
+  call->packed.consts |= KPK_AS(uint64_t, (flags & KPK_PARAM_CONST) != 0) << number;
+  call->packed.misaligned |= address & (element_bytes - 1);
+}
+KPK_INLINE void kpk_call_floating(kpk_call *call, double value, uint8_t type, const void *number,
+                                  uint32_t bytes) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (kpk_call_add(call, bits, type, 0) < KPK_CALL_MOST) kpk_call_put(call, number, bytes);
+}
+
+/* Pointers to device memory: `element` is the type code of what they point at. */
+KPK_INLINE void kpk_pass_pointer(kpk_call *call, void *address, uint8_t element) {
+  kpk_call_pointer(call, KPK_ADDRESS(address), element, 0);
+}
+KPK_INLINE void kpk_pass_const_pointer(kpk_call *call, const void *address, uint8_t element) {
+  kpk_call_pointer(call, KPK_ADDRESS(address), element, KPK_PARAM_CONST);
+}
+/* Numbers, which convert as those of kpk_launch do. */
+KPK_INLINE void kpk_pass_i1(kpk_call *call, int value) { kpk_call_integer(call, value != 0, KPK_I1, 1); }
+KPK_INLINE void kpk_pass_i8(kpk_call *call, int8_t value) {
+  kpk_call_integer(call, KPK_AS(uint64_t, value), KPK_I8, 1);
+}
+KPK_INLINE void kpk_pass_i16(kpk_call *call, int16_t value) {
+  kpk_call_integer(call, KPK_AS(uint64_t, value), KPK_I16, 2);
+}
+KPK_INLINE void kpk_pass_i32(kpk_call *call, int32_t value) {
+  kpk_call_integer(call, KPK_AS(uint64_t, value), KPK_I32, 4);
+}
+KPK_INLINE void kpk_pass_i64(kpk_call *call, int64_t value) {
+  kpk_call_integer(call, KPK_AS(uint64_t, value), KPK_I64, 8);
+}
+KPK_INLINE void kpk_pass_u8(kpk_call *call, uint8_t value) { kpk_call_integer(call, value, KPK_U8, 1); }
+KPK_INLINE void kpk_pass_u16(kpk_call *call, uint16_t value) { kpk_call_integer(call, value, KPK_U16, 2); }
+KPK_INLINE void kpk_pass_u32(kpk_call *call, uint32_t value) { kpk_call_integer(call, value, KPK_U32, 4); }
+KPK_INLINE void kpk_pass_u64(kpk_call *call, uint64_t value) { kpk_call_integer(call, value, KPK_U64, 8); }
+KPK_INLINE void kpk_pass_fp32(kpk_call *call, float value) {
+  kpk_call_floating(call, KPK_AS(double, value), KPK_FP32, &value, 4);
+}
+KPK_INLINE void kpk_pass_fp64(kpk_call *call, double value) {
+  kpk_call_floating(call, value, KPK_FP64, &value, 8);
+}
+/* An argument of any other kind, as it is. It lies in no block, and neither do those that follow. */
+KPK_INLINE void kpk_pass_arg(kpk_call *call, uint64_t bits, uint8_t type, uint8_t flags) {
+  kpk_call_add(call, bits, type, flags);
+  call->unpacked = 1;
+}
+/* A null pointer that does not say to what: None. */
+KPK_INLINE void kpk_pass_null(kpk_call *call) { kpk_pass_arg(call, 0, KPK_POINTER, 0); }
+/* Selected constexprs. */
+KPK_INLINE void kpk_pass_text(kpk_call *call, const char *text) {
+  kpk_pass_arg(call, KPK_ADDRESS(text), KPK_STRING, 0);
+}
+KPK_INLINE void kpk_pass_dtype(kpk_call *call, uint8_t type) { kpk_pass_arg(call, type, KPK_DTYPE, 0); }
+/* Tensor descriptors: see kpk_tensor, which is read by the launch. */
+KPK_INLINE void kpk_pass_tensor(kpk_call *call, const kpk_tensor *tensor, uint8_t element) {
+  kpk_pass_arg(call, KPK_ADDRESS(tensor), KPK_U8(KPK_TENSORDESC | element), 0);
+}
+KPK_INLINE void kpk_pass_const_tensor(kpk_call *call, const kpk_tensor *tensor, uint8_t element) {
+  kpk_pass_arg(call, KPK_ADDRESS(tensor), KPK_U8(KPK_TENSORDESC | element), KPK_PARAM_CONST);
+}
+
+/* Makes `call->packed` whole; not 0 if there is none. */
+KPK_INLINE int kpk_call_end(kpk_call *call) {
+  if (call->unpacked != 0 || call->count >= KPK_CALL_MOST) return 0;
+  memset(call->block + call->block_bytes, 0, 40);
+  call->packed.types |= 1;
+  call->packed.block = call->block;
+  call->unpacked = 1; /* launching writes to the block */
+  return 1;
+}
+/* kpk_launch_args and kpk_launch_bound_args of the call; `types` 0: its block was not tried. */
+KPK_API kpk_status kpk_launch_call_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_call *call,
+                                        uint64_t types);
+KPK_API kpk_status kpk_launch_bound_call_args(const kpk_bound *bound, kpk_stream stream, const kpk_call *call,
+                                              uint64_t types);
+/* kpk_launch and kpk_launch_bound of the call. */
+KPK_INLINE kpk_status kpk_launch_call(const kpk_kernel *kernel, kpk_stream stream, kpk_call *call) {
+  kpk_status status;
+  if (!kpk_call_end(call)) return kpk_launch_call_args(kernel, stream, call, 0);
+  status = kpk_launch_packed(kernel, stream, &call->packed);
+  return status != KPK_UNPACK ? status : kpk_launch_call_args(kernel, stream, call, call->packed.types);
+}
+KPK_INLINE kpk_status kpk_launch_bound_call(const kpk_bound *bound, kpk_stream stream, kpk_call *call) {
+  kpk_status status;
+  if (!kpk_call_end(call)) return kpk_launch_bound_call_args(bound, stream, call, 0);
+  status = kpk_launch_bound_packed(bound, stream, &call->packed);
+  return status != KPK_UNPACK ? status : kpk_launch_bound_call_args(bound, stream, call, call->packed.types);
+}
 
 /* ---- Before a launch --------------------------------------------------------------------------- */
 
