@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -57,7 +58,7 @@ def stand_in_torch(target: Target, device: Literal["cpu", "meta"]) -> Iterator[_
         for owner, names in _replacements(torch, target):
             for name, replacement in names.items():
                 stack.enter_context(_replaced(owner, name, replacement))
-        stack.enter_context(_mode(torch, device, stack.enter_context(closing(_Operators(torch)))))
+        stack.enter_context(_mode(torch, device))
         yield _Surroundings(torch)
 
 
@@ -232,42 +233,34 @@ def _properties(target: Target) -> Any:
 
 
 class _Operators:
-    """Operators that a package has registered for CUDA, in Python: they run for tensors elsewhere, too."""
+    """Operators that a package has in Python: they run as for CUDA, whatever their tensors lie on."""
 
-    _MISSING = re.compile(
-        r"Could not run '(?P<name>[\w:.]+)' with arguments from the 'CPU'|(?P<meta>[\w:.]+): attempted to run this "
-        "operator with Meta tensors"
-    )
+    # For CUDA or for everything; torch's own are in C++.
+    _PYTHON = re.compile(r"^(CUDA|Composite\w+\[alias\]): registered at \S+\.py:", re.MULTILINE)
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
-        self._libraries: dict[str, Any] = {}
+        self._found: dict[Any, Any] = {}
+        keys = torch._C.DispatchKey
+        self._keys = torch._C.DispatchKeySet(keys.CUDA).add(keys.AutogradCUDA)
 
-    def lend(self, message: str, mode: Any) -> bool:
-        """Whether the operator that torch misses, by its `message`, now runs as that for CUDA."""
-        found = self._MISSING.search(message)
-        name = found and (found["name"] or found["meta"])
-        if not found or not name or name in self._libraries:
-            return False
-        dump = self._torch._C._dispatch_dump(name)
-        if not re.search(r"^CUDA: registered at \S+\.py:", dump, re.MULTILINE):
-            return False
-        space, _, rest = name.partition("::")
-        plain, _, overload = rest.partition(".")
-        operator = getattr(getattr(getattr(self._torch.ops, space), plain), overload or "default")
-        keys = self._torch._C.DispatchKeySet(self._torch._C.DispatchKey.CUDA)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with mode:
-                return operator.redispatch(keys, *args, **kwargs)
-
-        self._libraries[name] = library = self._torch.library.Library(space, "IMPL")
-        library.impl(rest, run, "CPU" if found["name"] else "Meta")
-        return True
-
-    def close(self) -> None:
-        for library in self._libraries.values():
-            library._destroy()
+    def of_package(self, func: Any) -> Callable[..., Any] | None:
+        """`func`, if it is such an operator, called past torch's choice of where to run it."""
+        if not isinstance(func, (self._torch._ops.OpOverload, self._torch._ops.OpOverloadPacket)):
+            return None
+        if func not in self._found:
+            overload = (
+                func
+                if hasattr(func, "redispatch")
+                else func.default
+                if "default" in func.overloads()
+                else None
+            )
+            dump = overload and self._torch._C._dispatch_dump(overload.name())
+            python = bool(dump and self._PYTHON.search(dump))
+            self._found[func] = partial(overload.redispatch, self._keys) if overload and python else None
+        found: Callable[..., Any] | None = self._found[func]
+        return found
 
 
 # ---- tensors
@@ -297,9 +290,10 @@ class _Generator:
         pass
 
 
-def _mode(torch: Any, device: str, operators: _Operators) -> Any:
+def _mode(torch: Any, device: str) -> Any:
     """Where tensors are, as torch's functions are asked to make them and as they say of themselves."""
     pretended, real = torch.device("cuda", 0), torch.device(device)
+    operators = _Operators(torch)
     uninitialised = {
         torch.empty,
         torch.empty_like,
@@ -324,15 +318,18 @@ def _mode(torch: Any, device: str, operators: _Operators) -> Any:
         torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
 
     def call(mode: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operator = operators.of_package(func)
+        if operator is not None:
+            with mode:
+                return operator(*args, **kwargs)
         try:
             return func(*args, **kwargs)
-        except NotImplementedError as error:
-            if kwargs.get("out_dtype") is not None:  # torch.mm(..., out_dtype=) is a GPU's alone
-                rest = {name: value for name, value in kwargs.items() if name != "out_dtype"}
-                return func(*args, **rest).to(kwargs["out_dtype"])
-            if not operators.lend(str(error), mode):
+        except NotImplementedError:
+            if kwargs.get("out_dtype") is None:
                 raise
-        return call(mode, func, args, kwargs)
+            # torch.mm(..., out_dtype=) is a GPU's alone.
+            rest = {name: value for name, value in kwargs.items() if name != "out_dtype"}
+            return func(*args, **rest).to(kwargs["out_dtype"])
 
     class Pretending(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(

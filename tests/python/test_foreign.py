@@ -492,7 +492,7 @@ def test_the_suffix_of_an_arch_is_the_targets(texts, target):
 def test_what_the_text_says_needs_no_words(texts):
     (plan,) = kpack.build(kpack.IR(texts["sm_90.ttir"], grid=1), "sm_90").plans
     (variant,) = plan.variants
-    names = ["arg0", "arg1", "arg2", "arg3"] if (MAJOR, MINOR) < (3, 6) else ["x", "o", "scale", "n"]
+    names = ["arg0", "arg1", "arg2", "arg3"] if (MAJOR, MINOR) < (3, 5) else ["x", "o", "scale", "n"]
     assert (plan.name, [param.name for param in plan.params]) == ("scaled", names)
     assert plan.overloads[0].types == (*[abi.POINTER | abi.FP32] * 2, abi.FP32, abi.I32)
     assert variant.divisible_16 == {0, 1}

@@ -776,6 +776,23 @@ def test_operators_that_a_package_has_for_cuda_run_where_there_is_none() -> None
     assert len(recording.launches) == 2
 
 
+def test_operators_that_a_package_has_for_every_device_think_that_they_are_on_the_gpu() -> None:
+    scaled = torch.library.custom_op("kpacktest::custom", _scaled, mutates_args=())
+    scaled.register_autograd(lambda ctx, gradient: gradient * 2)
+    with kpack.record(target="sm_90") as recording:
+        x = torch.ones(64, dtype=torch.float16, device="cuda", requires_grad=True)
+        scaled(x).sum().backward()
+    assert [launch.name for launch in recording.launches] == ["scale_kernel"]
+    assert x.grad is not None and x.grad.tolist() == [2.0] * 64
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    assert x.device == torch.device("cuda", 0)
+    out = torch.empty_like(x)
+    scale_kernel[(1,)](out, x, x.numel(), 1, None, BLOCK=64)
+    return out
+
+
 def test_what_programs_do_around_kernels_goes_on() -> None:
     with kpack.record(target="sm_90") as recording:
         layer = torch.nn.Linear(4, 4).cuda()
