@@ -65,9 +65,26 @@ class Target:
         return tuple(self.name.split(":")[1:]) if self.vendor == abi.VENDOR_HIP else ()
 
     @property
+    def shared_bytes(self) -> int:
+        """Shared memory that a block can have: opted into on CUDA, all of the LDS on AMD."""
+        return 1024 * _SHARED_KIB.get(self.processor or self.arch, _LDS_KIB)
+
+    @property
     def compiled(self) -> bool:
         """Whether a release of Triton compiles for it; else it is for ready-made code."""
         return self.name in KNOWN
+
+
+_SHARED_KIB: dict[int | str, int] = {
+    **dict.fromkeys((70, 72), 96),
+    75: 64,
+    **dict.fromkeys((80, 87), 163),
+    **dict.fromkeys((86, 89, 120, 121), 99),
+    **dict.fromkeys((90, 100, 101, 103, 107, 110), 227),
+    "gfx950": 160,
+    **dict.fromkeys(("gfx1250", "gfx1251"), 320),
+}
+_LDS_KIB = 64
 
 
 # ---- CUDA

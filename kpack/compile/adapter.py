@@ -19,12 +19,11 @@ from typing import Any
 import triton
 import triton.language as tl
 from triton import knobs
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompilationError, make_backend
 from triton.runtime.jit import JITFunction
 
+from kpack.compile.gpu_target import arch_suffix, gpu_target
 from kpack.compile.source import key_of, place_of, reached
-from kpack.compile.suffix import arch_suffix
 from kpack.errors import KpackError, SpecError
 from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
@@ -46,30 +45,6 @@ from kpack.target import GENERIC, Target, nearest, parse_target
 __all__ = ["Misfit", "check", "compile_variant", "pin_environment", "provenance", "reason_of", "source_key"]
 
 MAX_THREADS = 1024  # of a block, on every target
-
-# Shared memory that a block can have, bytes: opted into on CUDA, all of the LDS on AMD.
-_KIB = 1024
-_SHARED_BYTES = {
-    70: 96 * _KIB,
-    72: 96 * _KIB,
-    75: 64 * _KIB,
-    80: 163 * _KIB,
-    86: 99 * _KIB,
-    87: 163 * _KIB,
-    89: 99 * _KIB,
-    90: 227 * _KIB,
-    100: 227 * _KIB,
-    101: 227 * _KIB,
-    103: 227 * _KIB,
-    107: 227 * _KIB,
-    110: 227 * _KIB,
-    120: 99 * _KIB,
-    121: 99 * _KIB,
-    "gfx950": 160 * _KIB,
-    "gfx1250": 320 * _KIB,
-    "gfx1251": 320 * _KIB,
-}
-_LDS_BYTES = 64 * _KIB
 
 _TMA_BYTES = 16  # what a row of a tensor map's box is a multiple of
 
@@ -231,14 +206,8 @@ def _option_names(target: Target) -> frozenset[str]:
     return frozenset(type(options).__dataclass_fields__) - _REFUSED_OPTIONS
 
 
-def _gpu_target(target: Target) -> GPUTarget:
-    if target.vendor == abi.VENDOR_CUDA:
-        return GPUTarget("cuda", target.arch, target.warp_size)
-    return GPUTarget("hip", target.processor, target.warp_size)
-
-
 def _backend(target: Target) -> Any:
-    return make_backend(_gpu_target(target))
+    return make_backend(gpu_target(target))
 
 
 def _jit(plan: Plan) -> Any:
@@ -322,7 +291,7 @@ def compile_variant(plan: Plan, variant: Variant, target: Target) -> Image:
     os.environ["TRITON_CACHE_DIR"] = str(folder)
     with arch_suffix(target):
         result = triton.compile(
-            _source(plan, variant), target=_gpu_target(target), options=_options(plan, variant, target)
+            _source(plan, variant), target=gpu_target(target), options=_options(plan, variant, target)
         )
     image = read_image(_compiled(plan, variant, target, result))
     _check_fit(image)
@@ -510,7 +479,7 @@ def _check_threads(num_warps: int, target: Target) -> None:
 def _check_fit(image: Image) -> None:
     """What the compiler accepts, but no device of the target can launch."""
     _check_threads(image.num_warps, image.target)
-    limit = _SHARED_BYTES.get(image.target.processor or image.target.arch, _LDS_BYTES)
+    limit = image.target.shared_bytes
     wanted = image.shared_bytes + image.static_shared_bytes
     if wanted > limit:
         raise Misfit(

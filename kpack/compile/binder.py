@@ -1,5 +1,5 @@
-"""What Triton's runtime makes of a call, asked without compiling anything: how it binds and specialises arguments,
-what its autotuners and heuristics choose for them; and how to watch its launches, or to stand in for its driver.
+"""What Triton's runtime makes of a call, asked without compiling anything: how it binds and specialises arguments, and
+what its autotuners and heuristics choose for them.
 
 Triton's own functions answer wherever they can, so that the answers are those of the release that is installed.
 """
@@ -7,25 +7,18 @@ Triton's own functions answer wherever they can, so that the answers are those o
 from __future__ import annotations
 
 import copy
-import functools
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType, SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
-from triton.backends.compiler import BaseBackend, GPUTarget
-from triton.backends.driver import DriverBase
-from triton.runtime import driver
+from triton.backends.compiler import BaseBackend
 from triton.runtime.autotuner import Autotuner, Heuristics
-from triton.runtime.jit import JITFunction, KernelInterface, create_function_from_signature
+from triton.runtime.jit import JITFunction, create_function_from_signature
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kpack.errors import SpecError
-from kpack.objfile import abi
-from kpack.target import Target
 
 __all__ = [
     "Bound",
@@ -33,18 +26,13 @@ __all__ = [
     "Constant",
     "Part",
     "Scalar",
-    "Surroundings",
-    "Watcher",
     "bind",
     "choices",
-    "device_capability",
-    "device_properties",
+    "computed",
     "function_key",
-    "has_driver",
     "inner_function",
     "named_values",
-    "stand_in_driver",
-    "watching",
+    "pruned",
 ]
 
 
@@ -228,10 +216,10 @@ def _choices(fn: Any, call: Choice) -> Iterator[Choice]:
     if isinstance(fn, JITFunction):
         yield call
     elif isinstance(fn, Autotuner):
-        for config in _pruned(fn, call.args, call.kwargs):
+        for config in pruned(fn, call.args, call.kwargs):
             yield from _choices(fn.fn, _configured(fn, config, call))
     elif isinstance(fn, Heuristics):
-        yield from _choices(fn.fn, _computed(fn, call))
+        yield from _choices(fn.fn, computed(fn, call))
     else:
         inner = getattr(fn, "fn", None)
         if inner is None or isinstance(inner, FunctionType):
@@ -239,7 +227,7 @@ def _choices(fn: Any, call: Choice) -> Iterator[Choice]:
         yield from _choices(inner, call)
 
 
-def _computed(fn: Any, call: Choice) -> Choice:
+def computed(fn: Any, call: Choice) -> Choice:
     kwargs = dict(call.kwargs)
     for name, compute in fn.values.items():
         try:
@@ -252,7 +240,7 @@ def _computed(fn: Any, call: Choice) -> Choice:
     return Choice(call.args, kwargs, call.tuned, call.computed | {*fn.values}, call.pre_hook)
 
 
-def _pruned(tuner: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+def pruned(tuner: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """The configs for this call, by Triton's own method: all of them, where pruning wants what is not here."""
     if len(tuner.configs) < 2:
         return list(tuner.configs)
@@ -342,273 +330,3 @@ def _run_hook(hook: Callable[..., Any], nargs: Mapping[str, Any]) -> bool:
     except Exception:  # it wants contents, or a device
         return False
     return all(value.meta._version == versions[name] for name, value in watched.items())
-
-
-# ---- watching launches
-
-
-class Watcher(Protocol):
-    """What is told of each launch, in the thread that makes it."""
-
-    def launched(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], grid: Any) -> None: ...
-
-
-# What runs inside a launch that has been told of (a tuner's benchmarks, the JIT function of a stack) is its own.
-_inside = threading.local()
-
-
-@contextmanager
-def watching(watcher: Watcher, *, rehearse: bool) -> Iterator[None]:
-    """Tell `watcher` of every launch of this process: `fn[grid](...)`, `run` and `warmup` of JIT functions,
-    autotuners, heuristics, and of what is derived from them. It hears of a launch that has been made; with
-    `rehearse` nothing is launched: what surrounds a launch is done (hooks of the first config), and what stands in
-    for a compiled kernel is given back."""
-    rehearsal = _Rehearsal(watcher) if rehearse else None
-
-    def watched(fn: Any, go: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        plain = {name: value for name, value in kwargs.items() if name not in ("grid", "warmup")}
-        if getattr(_inside, "launch", False):
-            return rehearsal.run(fn, args, plain) if rehearsal else go(*args, **kwargs)
-        _inside.launch = True
-        try:
-            if not rehearsal:
-                result = go(*args, **kwargs)
-                watcher.launched(fn, args, plain, kwargs.get("grid"))
-                return result
-            watcher.launched(fn, args, plain, kwargs.get("grid"))
-            return rehearsal.run(fn, args, plain)
-        finally:
-            _inside.launch = False
-
-    def method(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return watched(self, functools.partial(original, self), args, kwargs)
-
-        return run
-
-    def getitem(self: Any, grid: Any) -> Callable[..., Any]:
-        # Here as well: a class of a package may have a `run` of its own.
-        return lambda *args, **kwargs: watched(
-            self, self.run, args, {"warmup": False, **kwargs, "grid": grid}
-        )
-
-    originals = {
-        (cls, name): cls.__dict__[name]
-        for cls in (KernelInterface, JITFunction, Autotuner, Heuristics)
-        for name in ("run", "warmup", "__getitem__")
-        if name in cls.__dict__ and (cls, name) != (KernelInterface, "run")
-    }
-    try:
-        for (cls, name), original in originals.items():
-            setattr(cls, name, getitem if name == "__getitem__" else method(original))
-        yield
-    finally:
-        for (cls, name), original in originals.items():
-            setattr(cls, name, original)
-        if rehearsal:
-            rehearsal.restore()
-
-
-class _Rehearsal:
-    """What surrounds launches, without them."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
-        self.tuners: dict[int, tuple[Any, dict[str, Any]]] = {}
-
-    def run(self, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if isinstance(fn, JITFunction):
-            for hook in getattr(fn, "pre_run_hooks", ()):
-                hook(*args, **kwargs)
-            return _Compiled(fn, kwargs, self.watcher)
-        if isinstance(fn, Heuristics):
-            computed = _computed(fn, Choice(args, kwargs, {}, frozenset()))
-            return self.run(fn.fn, args, computed.kwargs)
-        if isinstance(fn, Autotuner):
-            config = _pruned(fn, args, kwargs)[0]
-            saved = {name: fn.__dict__[name] for name in ("best_config",) if name in fn.__dict__}
-            self.tuners.setdefault(id(fn), (fn, saved))
-            fn.best_config = config
-            settings = config.all_kwargs()
-            if config.pre_hook is not None:
-                config.pre_hook({**dict(zip(fn.arg_names, args, strict=False)), **kwargs, **settings})
-            return self.run(fn.fn, args, {**kwargs, **settings})
-        return self.run(fn.fn, args, kwargs)
-
-    def restore(self) -> None:
-        for tuner, saved in self.tuners.values():
-            tuner.__dict__.pop("best_config", None)
-            tuner.__dict__.update(saved)
-
-
-class _Compiled:
-    """Stands in for a compiled kernel: what programs ask of one, to size a grid or to launch it again."""
-
-    n_regs, n_spills, n_max_threads = 64, 0, 1024
-    function = module = 0
-    hash = ""
-
-    def __init__(self, fn: Any, options: Mapping[str, Any], watcher: Watcher) -> None:
-        self._fn, self._watcher = fn, watcher
-        names = {param.name for param in fn.params}
-        self._options = {name: value for name, value in options.items() if name not in names}
-        self.name = fn.__name__
-        self.num_warps = self._options.get("num_warps", 4)
-        self.shared = 1024
-        facts = {"num_warps": 4, "num_stages": 3, "num_ctas": 1, **self._options}
-        self.metadata = SimpleNamespace(name=self.name, shared=self.shared, **facts)
-        self.asm: dict[str, Any] = {}
-
-    def _init_handles(self) -> None:
-        pass
-
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
-        return lambda *args, stream=None: self._watcher.launched(self._fn, args, dict(self._options), grid)
-
-
-# ---- a driver that stands in
-
-
-def has_driver() -> bool:
-    """Whether Triton has a driver for a GPU of this machine."""
-    try:
-        driver.active.get_current_target()
-    except Exception:  # none, or one whose GPU cannot be reached
-        return False
-    return True
-
-
-# Multiprocessors (compute units) of a device, of the largest that is sold with this processor; and what is like it.
-_MULTIPROCESSORS = {
-    75: 72,
-    80: 108,
-    86: 84,
-    87: 16,
-    89: 142,
-    90: 132,
-    100: 148,
-    103: 160,
-    110: 20,
-    120: 170,
-    121: 48,
-}
-_COMPUTE_UNITS = {"gfx908": 120, "gfx90a": 104, "gfx942": 304, "gfx950": 256, "gfx1100": 96, "gfx1201": 64}
-_SHARED_KIB = {
-    75: 64,
-    80: 163,
-    86: 99,
-    87: 163,
-    89: 99,
-    90: 227,
-    100: 227,
-    103: 227,
-    110: 227,
-    120: 99,
-    121: 99,
-}
-
-
-def device_properties(target: Target) -> dict[str, int]:
-    """Of a device of this target, as Triton's driver has them: bytes, counts, kHz, bits."""
-    cuda = target.vendor == abi.VENDOR_CUDA
-    shared_kib = _SHARED_KIB.get(target.arch, 99) if cuda else 160 if target.processor == "gfx950" else 64
-    count = _MULTIPROCESSORS.get(target.arch, 100) if cuda else _COMPUTE_UNITS.get(target.processor, 100)
-    return {
-        "max_shared_mem": shared_kib * 1024,
-        "max_num_regs": 65536,
-        "multiprocessor_count": count,
-        "warpSize": target.warp_size,
-        "sm_clock_rate": 1_700_000,
-        "mem_clock_rate": 2_600_000,
-        "mem_bus_width": 5120,
-    }
-
-
-def device_capability(target: Target) -> tuple[int, int]:
-    """Major and minor; of AMD's as ROCm says them: gfx942 is 9.4, gfx90a 9.0, gfx1100 11.0."""
-    if target.vendor == abi.VENDOR_CUDA:
-        return divmod(target.arch, 10)
-    digits = target.processor.removeprefix("gfx")
-    return int(digits[:-2]), int(digits[-2], 16)
-
-
-def _gpu_target(target: Target) -> GPUTarget:
-    if target.vendor == abi.VENDOR_CUDA:
-        return GPUTarget("cuda", target.arch, target.warp_size)
-    return GPUTarget("hip", target.processor, target.warp_size)
-
-
-class Surroundings(Protocol):
-    """What a driver knows of torch."""
-
-    def torch_device(self) -> Any: ...
-
-    def device_interface(self) -> Any: ...
-
-
-class _StandIn(DriverBase):  # type: ignore[misc]
-    """Answers as the driver of a device of `target` would, and launches nothing."""
-
-    def __init__(self, target: Target, surroundings: Surroundings) -> None:
-        self.target = _gpu_target(target)
-        self.capability = device_capability(target)
-        self.surroundings = surroundings
-        properties = device_properties(target)
-        self.utils = SimpleNamespace(get_device_properties=lambda device=0: dict(properties))
-        self.launcher_cls = None
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def map_python_to_cpp_type(self, ty: str) -> str:
-        return ty
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_active_torch_device(self) -> Any:
-        return self.surroundings.torch_device()
-
-    def get_device_interface(self) -> Any:
-        return self.surroundings.device_interface()
-
-    def get_device_capability(self, device: int = 0) -> tuple[int, int]:
-        return self.capability
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def set_current_device(self, device: int) -> None:
-        pass
-
-    def get_current_stream(self, device: int = 0) -> int:
-        return 0
-
-    def get_empty_cache_for_benchmark(self) -> Any:
-        return None
-
-    def clear_cache(self, cache: Any) -> None:
-        pass
-
-    def get_benchmarker(self) -> Callable[..., Sequence[float]]:
-        def benchmark(
-            kernel_call: Callable[[], Any], *, quantiles: Sequence[float] = (0.5,), **_: Any
-        ) -> list[float]:
-            kernel_call()
-            return [1.0] * len(quantiles)
-
-        return benchmark
-
-
-@contextmanager
-def stand_in_driver(target: Target, surroundings: Surroundings) -> Iterator[None]:
-    """While this lasts, Triton's active driver is one for a device of `target` that launches nothing."""
-    saved = dict(vars(driver))  # which attributes there are differs from release to release
-    driver.set_active(_StandIn(target, surroundings))
-    try:
-        yield
-    finally:
-        vars(driver).clear()
-        vars(driver).update(saved)

@@ -16,7 +16,7 @@ from triton._C.libtriton import llvm
 from triton.backends.compiler import Language
 
 from kpack.compile import adapter
-from kpack.compile.suffix import arch_suffix
+from kpack.compile.gpu_target import arch_suffix, gpu_target
 from kpack.errors import SpecError
 from kpack.image import Compiled, Image, read_image
 from kpack.spec import Plan, Variant
@@ -76,7 +76,7 @@ def _compile_file(plan: Plan, variant: Variant, target: Target, stage: str, text
         path = Path(folder) / f"kernel.{stage}"
         path.write_text(text)
         return triton.compile(
-            str(path), target=adapter._gpu_target(target), options=adapter._options(plan, variant, target)
+            str(path), target=gpu_target(target), options=adapter._options(plan, variant, target)
         )
 
 
@@ -88,7 +88,7 @@ def _run_stages(
     options = backend.parse_options(
         {**adapter._options(plan, variant, target), "num_warps": unsaid.num_warps}
     )
-    metadata: dict[str, Any] = {**vars(options), "target": adapter._gpu_target(target)}
+    metadata: dict[str, Any] = {**vars(options), "target": gpu_target(target)}
     stages: dict[str, Any] = {}
     backend.add_stages(stages, options, Language.TRITON)
     llvm.init_targets()

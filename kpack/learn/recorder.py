@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from kpack.compile.binder import has_driver, stand_in_driver, watching
+from kpack.compile.stand_in import has_driver, stand_in_driver
+from kpack.compile.watch import watching
 from kpack.errors import KpackError, SpecError
 from kpack.learn.call import Call, call_key, describe
 from kpack.learn.merge import Keep, kernels_of, names_once

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from kpack.compile.binder import device_capability, device_properties
+from kpack.compile.stand_in import device_capability, device_properties
 from kpack.errors import KpackError
 from kpack.objfile import abi
 from kpack.target import Target

@@ -18,6 +18,7 @@ from triton.compiler import ASTSource
 
 import kpack
 from kpack.compile import adapter
+from kpack.compile.gpu_target import gpu_target
 from kpack.compile.pool import compile_all, jobs_of
 from kpack.image import Image
 from kpack.objfile import abi
@@ -53,7 +54,7 @@ def bare(fn, entry, arch, signature, constants=None, attrs=None, options=None) -
         patch.setenv("TRITON_ALWAYS_COMPILE", "1")
         result = triton.compile(
             ASTSource(fn, signature, constexprs=constants or {}, attrs=attrs or {}),
-            target=adapter._gpu_target(parse_target(arch)),
+            target=gpu_target(parse_target(arch)),
             options={"enable_fp_fusion": True, **(options or {})},
         )
     return result.asm["cubin" if arch.startswith("sm") else "hsaco"]
@@ -212,7 +213,7 @@ def warmed(fn, arch, monkeypatch, *values, **constants):
     driver = SimpleNamespace(
         get_current_device=lambda: arch,
         get_current_stream=lambda device: 0,
-        get_current_target=lambda: adapter._gpu_target(parse_target(arch)),
+        get_current_target=lambda: gpu_target(parse_target(arch)),
     )
     monkeypatch.setattr(triton.runtime.jit, "driver", SimpleNamespace(active=driver))
     fn.device_caches.clear()

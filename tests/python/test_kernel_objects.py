@@ -17,6 +17,7 @@ from triton.language.extra import libdevice
 
 import kpack
 from kpack.compile import adapter
+from kpack.compile.gpu_target import gpu_target
 from kpack.compile.pool import compile_all, jobs_of
 from kpack.image import Image, Tensordesc
 from kpack.objfile import abi
@@ -303,7 +304,7 @@ def bare(given: Row, entry: str, arch: str, monkeypatch, tmp_path) -> bytes:
     source = adapter._gluon_source() if fn.is_gluon() else ASTSource
     result = triton.compile(
         source(fn, signature, constexprs=dict(given.constants)),
-        target=adapter._gpu_target(parse_target(arch)),
+        target=gpu_target(parse_target(arch)),
         options={"enable_fp_fusion": True, **given.options},
     )
     return result.asm["cubin" if arch.startswith("sm") else "hsaco"]

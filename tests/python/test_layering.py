@@ -40,7 +40,7 @@ FLOORS = [
 CALLS_UP = {("spec.kernel", "learn")}
 OWNERS = {
     "lief": {"objfile.relocatable"},
-    "triton": {"compile.adapter", "compile.binder", "compile.lower"},
+    "triton": {"compile.*"},
     "torch": set[str](),
     "numpy": set[str](),
     "msgpack": {"image.hsaco"},

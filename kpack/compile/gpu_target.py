@@ -1,4 +1,5 @@
-"""The suffix of a CUDA arch: Triton compiles sm_90 and up as "a" code, for that arch alone, and asks nobody."""
+"""A target as Triton has it: its GPUTarget, and the suffix of a CUDA arch, which Triton does not ask for: it compiles
+sm_90 and up as "a" code, for that arch alone."""
 
 from __future__ import annotations
 
@@ -7,10 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from triton.backends.compiler import GPUTarget
+
 from kpack.objfile import abi
 from kpack.target import Target
 
-__all__ = ["arch_suffix"]
+__all__ = ["arch_suffix", "gpu_target"]
+
+
+def gpu_target(target: Target) -> GPUTarget:
+    if target.vendor == abi.VENDOR_CUDA:
+        return GPUTarget("cuda", target.arch, target.warp_size)
+    return GPUTarget("hip", target.processor, target.warp_size)
 
 
 @contextmanager
