@@ -233,7 +233,8 @@ void add_targets(const KernelView &view, Text *out) {
 }
 
 bool add_hole(const KernelView &view, uint32_t hole, const Device &device, Text *out) {
-  const kpk_abi_hole &missing = Table<kpk_abi_hole>(view.kernel->holes)[hole];
+  const Table<kpk_abi_hole> holes(view.kernel->holes);
+  const kpk_abi_hole &missing = holes[hole];
   const kpk_abi_target &target = view.targets[missing.target];
   if (distance(target, device) < 0) return false;
   out->add("\n  %s: not built for %s: %s", text(missing.name), text(target.name), text(missing.reason));
