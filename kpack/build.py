@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpack.errors import Failure, SpecError, TargetError
+from kpack.errors import CompileError, Failure, SpecError, TargetError
 from kpack.find import Source, find_kernels
 from kpack.image import Image
 from kpack.naming import check_pack_name
@@ -18,7 +18,7 @@ from kpack.objfile.archive import write_archive
 from kpack.objfile.encode import encode_index, encode_kernel
 from kpack.objfile.host import find_host
 from kpack.progress import progress_bar
-from kpack.spec import Kernel, Plan, expand, without
+from kpack.spec import Kernel, Plan, expand, takes_all_of, without
 from kpack.target import Target, parse_targets
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def build(
     jobs       processes to compile with; one a core if not given
     progress   show a bar; if not given, where there is a terminal
     on_error   "raise", or "skip": pack what did compile; the archive says of the rest why it is missing. A kernel
-               of which nothing compiled is packed, too, so that programs link, and a launch of it says why
+               of which nothing compiled is packed, too, so that programs link, and a launch of it says why. What
+               fits no device of the target, and has an alternative that does, is left out with either
     timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
 
     Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
@@ -90,20 +91,15 @@ def build(
             todo,
             processes=jobs,
             timeout_s=timeout_s,
-            skip=on_error == "skip",
+            skip=True,
             done=lambda job, succeeded: step(
                 f"{job.plan.variants[job.variant].entry} {job.target.name}", succeeded
             ),
         )
     images, failures = _by_kernel(todo, outcomes)
-    missing = {
-        plan.name: [
-            (job.variant, job.target.name)
-            for job, outcome in zip(todo, outcomes, strict=True)
-            if job.plan is plan and isinstance(outcome, Failure)
-        ]
-        for plan in plans
-    }
+    failed = [(job, each) for job, each in zip(todo, outcomes, strict=True) if isinstance(each, Failure)]
+    if on_error == "raise" and not all(_is_spare(job, failure, images) for job, failure in failed):
+        raise CompileError(tuple(failure for _, failure in failed))
 
     # Packing is left to write(): it takes the archive's name, and no time.
     return Pack(
@@ -112,7 +108,7 @@ def build(
         targets=targets,
         parts=tuple(
             _Part(
-                plan=without(plan, missing[plan.name]),
+                plan=without(plan, [(job.variant, job.target.name) for job, _ in failed if job.plan is plan]),
                 images=tuple(images[plan.name]),
                 failures=tuple(failures[plan.name]),
                 **_origin(plan, targets, built=bool(images[plan.name])),
@@ -158,6 +154,16 @@ def _by_kernel(
         else:
             images[job.plan.name].append((job.variant, outcome))
     return images, failures
+
+
+def _is_spare(job: Job, failure: Failure, images: Mapping[str, list[tuple[int, Image]]]) -> bool:
+    """Whether a variant that fits no device of the target has an alternative for all of its calls there: then it is
+    left out, as an autotuner would."""
+    variants = job.plan.variants
+    return failure.unfit and any(
+        image.target == job.target and takes_all_of(variants[number], variants[job.variant])
+        for number, image in images[job.plan.name]
+    )
 
 
 def _origin(plan: Plan, targets: tuple[Target, ...], built: bool) -> dict[str, str]:
@@ -215,7 +221,8 @@ class Pack:
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """What was asked for and did not compile, in the same order: empty unless built with on_error="skip"."""
+        """What was asked for and did not compile, in the same order: built with on_error="skip", or what fits
+        no device of a target where an alternative does."""
         return tuple(failure for part in self.parts for failure in part.failures)
 
     def write(self, path: str | os.PathLike[str]) -> Path:

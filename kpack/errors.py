@@ -16,6 +16,7 @@ __all__ = [
     "PackError",
     "SpecError",
     "TargetError",
+    "UnfitError",
     "tell",
 ]
 
@@ -40,6 +41,10 @@ class PackError(KpackError):
     """An object or archive cannot be written."""
 
 
+class UnfitError(KpackError):
+    """What compiles, but no device of the target can launch: too many threads, too much shared memory."""
+
+
 class LaunchError(KpackError, RuntimeError):
     """The runtime refused or failed a call; `status` is its `kpk_status`."""
 
@@ -52,7 +57,8 @@ class LaunchError(KpackError, RuntimeError):
 class Failure:
     """One variant that did not compile for one target, and the compiler's reason.
 
-    `reason` is all that the compiler said; `source` is the kernel's file and line, "" where it has none.
+    `reason` is all that the compiler said; `source` is the kernel's file and line, "" where it has none. `unfit`: it
+    compiled, to what no device of the target can launch.
     """
 
     kernel: str
@@ -60,6 +66,7 @@ class Failure:
     target: str
     reason: str
     source: str = ""
+    unfit: bool = False
 
     def __str__(self) -> str:
         return f"{self._subject}: {self.reason}"

@@ -24,7 +24,7 @@ from triton.runtime.jit import JITFunction
 
 from kpack.compile.gpu_target import arch_suffix, gpu_target
 from kpack.compile.source import key_of, place_of, reached
-from kpack.errors import KpackError, SpecError
+from kpack.errors import KpackError, SpecError, UnfitError
 from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
 from kpack.spec import (
@@ -50,7 +50,7 @@ _TMA_BYTES = 16  # what a row of a tensor map's box is a multiple of
 
 
 class Misfit(KpackError):
-    """A variant that compiles to something no device of the target can run."""
+    """A variant that compiles to something that was not asked for, or that nothing here can launch."""
 
 
 # ---- releases of Triton
@@ -470,7 +470,7 @@ def _flags(target: Target, metadata: Any, cluster: Sequence[int]) -> int:
 def _check_threads(num_warps: int, target: Target) -> None:
     threads = num_warps * target.warp_size
     if threads > MAX_THREADS:
-        raise Misfit(
+        raise UnfitError(
             f"threads of a block: expected at most {MAX_THREADS}, "
             f"got {threads}: {num_warps} warps of {target.warp_size}; lower num_warps for {target.name}"
         )
@@ -482,7 +482,7 @@ def _check_fit(image: Image) -> None:
     limit = image.target.shared_bytes
     wanted = image.shared_bytes + image.static_shared_bytes
     if wanted > limit:
-        raise Misfit(
+        raise UnfitError(
             f"shared memory of a block: expected at most {limit} bytes on {image.target.name}, "
             f"got {wanted}; use smaller blocks or fewer stages"
         )

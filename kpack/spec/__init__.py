@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kpack.spec.args import Arg
 from kpack.spec.configs import DEFAULT_NUM_WARPS
-from kpack.spec.expand import expand, without
+from kpack.spec.expand import expand, takes_all_of, without
 from kpack.spec.kernel import Kernel
 from kpack.spec.plan import Constexpr, Overload, Param, Plan, Variant
 from kpack.spec.signature import Bound, Fixed
@@ -29,5 +29,6 @@ __all__ = [
     "dtype_name",
     "expand",
     "read_constant",
+    "takes_all_of",
     "without",
 ]

@@ -25,7 +25,7 @@ from kpack.spec.specialise import Specialisation, most_special_first, specialisa
 from kpack.spec.values import Constant, Value, choices, is_plain, listed
 from kpack.target import Target
 
-__all__ = ["expand", "without"]
+__all__ = ["expand", "takes_all_of", "without"]
 
 
 @dataclass(slots=True)
@@ -297,3 +297,8 @@ def without(plan: Plan, missing: Iterable[tuple[int, str]]) -> Plan:
         ),
         guard_text=" and ".join(dict.fromkeys(filter(None, (plan.guard_text, *nullable)))),
     )
+
+
+def takes_all_of(one: Variant, other: Variant) -> bool:
+    """Whether every call that `other` may run, `one` may run as well: they are alternatives of one overload."""
+    return one.overload == other.overload and one.null == other.null and _takes_more(one, other)

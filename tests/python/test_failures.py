@@ -214,6 +214,31 @@ def test_a_build_without_failures_has_none(source: Path) -> None:
     assert pack.failures == () and "missing" not in repr(pack)
 
 
+def test_an_alternative_that_fits_no_device_is_left_out_as_by_an_autotuner(source: Path) -> None:
+    module = source.parent / "tuned.py"
+    module.write_text(
+        KERNELS.split("partly =")[0]
+        + """
+tuned = kpack.Kernel(
+    fill_kernel, name="tuned", signature={"out_ptr": "*fp32", "n": "i32"}, grid=1,
+    configs=[{"BLOCK": 64, "num_warps": warps} for warps in (32, 2)],
+)
+guarded = kpack.Kernel(
+    fill_kernel, name="guarded", signature={"out_ptr": "*fp32", "n": "i32"}, grid=1, guard="n <= BLOCK",
+    configs=[{"BLOCK": 64, "num_warps": 2}, {"BLOCK": 128, "num_warps": 32}],
+)
+"""
+    )
+    tuned, guarded = sorted(kpack.find_kernels(module), key=lambda kernel: kernel.name, reverse=True)
+    pack = kpack.build(tuned, arch=["sm_80", "gfx90a"])
+    assert len(pack.images) == 3
+    (failure,) = pack.failures
+    assert (failure.variant, failure.target, failure.unfit) == ("BLOCK64.w32", "gfx90a", True)
+    # Of its calls with more than 64 there would be none left.
+    with pytest.raises(CompileError, match="expected at most 1024, got 2048"):
+        kpack.build(guarded, arch="gfx90a")
+
+
 def test_a_pack_of_nothing_is_refused(source: Path) -> None:
     never = [kernel for kernel in kpack.find_kernels(source) if kernel.name == "never"]
     with pytest.raises(CompileError, match="2 variants did not compile"):
