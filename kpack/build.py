@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpack.errors import CompileError, Failure, SpecError, TargetError
 from kpack.find import Source, find_kernels
-from kpack.image import Image
+from kpack.image import Image, why_unfit
 from kpack.naming import check_pack_name
 from kpack.objfile.archive import write_archive
 from kpack.objfile.encode import encode_index, encode_kernel
@@ -49,9 +50,11 @@ def build(
     jobs       processes to compile with; one a core if not given
     progress   show a bar; if not given, where there is a terminal
     on_error   "raise", or "skip": pack what did compile; the archive says of the rest why it is missing. A kernel
-               of which nothing compiled is packed, too, so that programs link, and a launch of it says why. What
-               fits no device of the target, and has an alternative that does, is left out with either
+               of which nothing compiled is packed, too, so that programs link, and a launch of it says why
     timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
+
+    What compiles, but needs more threads or shared memory than any device of its target has, is left out where there
+    is an alternative for all of its calls, or with "skip"; otherwise it is packed, with a warning.
 
     Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
     PackError for a host; CompileError, whose `failures` are all variants that did not compile, with "skip" only
@@ -91,15 +94,16 @@ def build(
             todo,
             processes=jobs,
             timeout_s=timeout_s,
-            skip=True,
+            skip=on_error == "skip",
             done=lambda job, succeeded: step(
                 f"{job.plan.variants[job.variant].entry} {job.target.name}", succeeded
             ),
         )
+
+    # What no device can launch is left out, as an autotuner would, where that costs no call.
+    outcomes = _leave_out_unfit(todo, outcomes, on_error)
     images, failures = _by_kernel(todo, outcomes)
     failed = [(job, each) for job, each in zip(todo, outcomes, strict=True) if isinstance(each, Failure)]
-    if on_error == "raise" and not all(_is_spare(job, failure, images) for job, failure in failed):
-        raise CompileError(tuple(failure for _, failure in failed))
 
     # Packing is left to write(): it takes the archive's name, and no time.
     return Pack(
@@ -156,14 +160,33 @@ def _by_kernel(
     return images, failures
 
 
-def _is_spare(job: Job, failure: Failure, images: Mapping[str, list[tuple[int, Image]]]) -> bool:
-    """Whether a variant that fits no device of the target has an alternative for all of its calls there: then it is
-    left out, as an autotuner would."""
-    variants = job.plan.variants
-    return failure.unfit and any(
-        image.target == job.target and takes_all_of(variants[number], variants[job.variant])
-        for number, image in images[job.plan.name]
-    )
+def _leave_out_unfit(
+    jobs: Sequence[Job], outcomes: Sequence[Image | Failure], on_error: str
+) -> tuple[Image | Failure, ...]:
+    """Images that fit no device of their target become failures, but for those that would be missed."""
+    reasons = [why_unfit(each) if isinstance(each, Image) else "" for each in outcomes]
+    fitting = {
+        (job.plan.name, job.target, job.variant)
+        for job, outcome, reason in zip(jobs, outcomes, reasons, strict=True)
+        if isinstance(outcome, Image) and not reason
+    }
+    left = list(outcomes)
+    for at, (job, reason) in enumerate(zip(jobs, reasons, strict=True)):
+        if not reason:
+            continue
+        variants, failure = job.plan.variants, job.failure(reason)
+        is_spare = any(
+            (name, target) == (job.plan.name, job.target)
+            and takes_all_of(variants[number], variants[job.variant])
+            for name, target, number in fitting
+        )
+        if is_spare or on_error == "skip":
+            left[at] = failure
+        else:
+            warnings.warn(f"{failure}; it is packed, and no launch of it will succeed", stacklevel=3)
+    if all(isinstance(each, Failure) for each in left):
+        raise CompileError(tuple(each for each in left if isinstance(each, Failure)))
+    return tuple(left)
 
 
 def _origin(plan: Plan, targets: tuple[Target, ...], built: bool) -> dict[str, str]:

@@ -16,7 +16,6 @@ __all__ = [
     "PackError",
     "SpecError",
     "TargetError",
-    "UnfitError",
     "tell",
 ]
 
@@ -41,10 +40,6 @@ class PackError(KpackError):
     """An object or archive cannot be written."""
 
 
-class UnfitError(KpackError):
-    """What compiles, but no device of the target can launch: too many threads, too much shared memory."""
-
-
 class LaunchError(KpackError, RuntimeError):
     """The runtime refused or failed a call; `status` is its `kpk_status`."""
 
@@ -57,8 +52,7 @@ class LaunchError(KpackError, RuntimeError):
 class Failure:
     """One variant that did not compile for one target, and the compiler's reason.
 
-    `reason` is all that the compiler said; `source` is the kernel's file and line, "" where it has none. `unfit`: it
-    compiled, to what no device of the target can launch.
+    `reason` is all that the compiler said; `source` is the kernel's file and line, "" where it has none.
     """
 
     kernel: str
@@ -66,7 +60,6 @@ class Failure:
     target: str
     reason: str
     source: str = ""
-    unfit: bool = False
 
     def __str__(self) -> str:
         return f"{self._subject}: {self.reason}"

@@ -24,11 +24,10 @@ from triton.runtime.jit import JITFunction
 
 from kpack.compile.gpu_target import arch_suffix, gpu_target
 from kpack.compile.source import key_of, place_of, reached
-from kpack.errors import KpackError, SpecError, UnfitError
+from kpack.errors import KpackError, SpecError
 from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
 from kpack.spec import (
-    DEFAULT_NUM_WARPS,
     Bound,
     Constant,
     DType,
@@ -44,7 +43,6 @@ from kpack.target import GENERIC, Target, nearest, parse_target
 
 __all__ = ["Misfit", "check", "compile_variant", "pin_environment", "provenance", "reason_of", "source_key"]
 
-MAX_THREADS = 1024  # of a block, on every target
 
 _TMA_BYTES = 16  # what a row of a tensor map's box is a multiple of
 
@@ -283,7 +281,6 @@ def _tool_version(target: Target) -> str:
 
 def compile_variant(plan: Plan, variant: Variant, target: Target) -> Image:
     """Compile one variant. Only in a process of its own kind: it renames the kernel's device function."""
-    _check_threads(_int_option(variant, "num_warps", DEFAULT_NUM_WARPS), target)
     fn = _jit(plan)
     fn.repr = lambda _: variant.entry
     key = repr((variant.entry, key_of(fn, variant.bound), variant.bound, target.suffix))
@@ -293,9 +290,7 @@ def compile_variant(plan: Plan, variant: Variant, target: Target) -> Image:
         result = triton.compile(
             _source(plan, variant), target=gpu_target(target), options=_options(plan, variant, target)
         )
-    image = read_image(_compiled(plan, variant, target, result))
-    _check_fit(image)
-    return image
+    return read_image(_compiled(plan, variant, target, result))
 
 
 def _source(plan: Plan, variant: Variant) -> ASTSource:
@@ -348,11 +343,6 @@ def _options(plan: Plan, variant: Variant, target: Target) -> dict[str, Any]:
     debug = {"debug": True} if getattr(_jit(plan), "debug", None) else {}
     given = {**_PINNED_OPTIONS, **debug, **dict(variant.options)}
     return {name: value for name, value in given.items() if name in known}
-
-
-def _int_option(variant: Variant, name: str, default: int) -> int:
-    value = dict(variant.options).get(name, default)
-    return value if isinstance(value, int) else default
 
 
 def _compiled(plan: Plan, variant: Variant, target: Target, result: Any) -> Compiled:
@@ -465,27 +455,6 @@ def _flags(target: Target, metadata: Any, cluster: Sequence[int]) -> int:
         abi.IMAGE_SCRATCH_PER_CTA: target.vendor == abi.VENDOR_CUDA,
     }
     return sum(flag for flag, is_set in flags.items() if is_set)
-
-
-def _check_threads(num_warps: int, target: Target) -> None:
-    threads = num_warps * target.warp_size
-    if threads > MAX_THREADS:
-        raise UnfitError(
-            f"threads of a block: expected at most {MAX_THREADS}, "
-            f"got {threads}: {num_warps} warps of {target.warp_size}; lower num_warps for {target.name}"
-        )
-
-
-def _check_fit(image: Image) -> None:
-    """What the compiler accepts, but no device of the target can launch."""
-    _check_threads(image.num_warps, image.target)
-    limit = image.target.shared_bytes
-    wanted = image.shared_bytes + image.static_shared_bytes
-    if wanted > limit:
-        raise UnfitError(
-            f"shared memory of a block: expected at most {limit} bytes on {image.target.name}, "
-            f"got {wanted}; use smaller blocks or fewer stages"
-        )
 
 
 def reason_of(error: BaseException, plan: Plan) -> str:

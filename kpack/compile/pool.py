@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from kpack.errors import CompileError, Failure, KpackError, UnfitError
+from kpack.errors import CompileError, Failure, KpackError
 from kpack.image import Image
 from kpack.spec import Plan
 from kpack.target import Target
@@ -60,9 +60,9 @@ class Job:
     variant: int
     target: Target
 
-    def failure(self, reason: str, *, unfit: bool = False) -> Failure:
+    def failure(self, reason: str) -> Failure:
         name = self.plan.variants[self.variant].name
-        return Failure(self.plan.name, name, self.target.name, reason, self.plan.source, unfit)
+        return Failure(self.plan.name, name, self.target.name, reason, self.plan.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ def _do(work: _Work, number: int) -> Outcome:
     try:
         image = work.compile(job)
     except BaseException as error:  # SystemExit, too: it ends the job, not the worker
-        return job.failure(_with_log(_reason(error, job.plan), log), unfit=isinstance(error, UnfitError))
+        return job.failure(_with_log(_reason(error, job.plan), log))
     log.unlink(missing_ok=True)
     return image
 

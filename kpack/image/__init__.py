@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kpack.image.facts import Facts
+from kpack.image.fit import why_unfit
 from kpack.image.identify import Contents, identify
 from kpack.image.image import Compiled, Image, Slot, Tensordesc
 from kpack.image.read import read_facts, read_image
@@ -17,4 +18,5 @@ __all__ = [
     "identify",
     "read_facts",
     "read_image",
+    "why_unfit",
 ]
