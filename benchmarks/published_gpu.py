@@ -30,7 +30,10 @@ MADE = HERE.parent / "build" / "gpu" / "published"
 RESULTS = HERE / "results" / "published_gpu.md"
 WORKERS = len(os.sched_getaffinity(0))
 TIMEOUT_S = 140  # for a process
-SPREAD_RUNS = 8  # of the JIT, where two of its launches differ
+FEW_RUNS, MANY_RUNS = (
+    8,
+    200,
+)  # of the JIT, where launches differ; many where it has not differed as much itself
 
 SITE = f"{FOLDER / 'site'}/"  # of no interest to a reader
 
@@ -118,13 +121,15 @@ def work(name: str, at: int, of: int, only: list[str] | None) -> None:
         file.write_text(json.dumps(found))
 
     note("import")
-    operations = {key: each for key, each in package.operations.items() if not only or key in only}
     # The same rehearsal as where the archive was built gives the same kernels, by the same names.
     with launches.rehearse(package, TARGET) as rehearsal:
         pass
+    move_to_gpu()
+    operations = {key: each for key, each in package.operations.items() if not only or key in only}
     known = json.loads((BUILT / f"{name}.json").read_text())
     if [kernel.name for kernel in rehearsal.kernels] != known["kernels"]:
         found["failed"][f"{name}.rehearsal"] = "other kernels than those of the archive"
+        found["failed"].update({f"{name}.rehearsal of {key}": why for key, why in rehearsal.failed.items()})
     loaded = kpack.load(str(MADE / f"lib{name}.so"))
     comparison = Comparison(name, rehearsal.variants(TARGET), loaded, found["rows"])
     mine = list(operations)[at::of]
@@ -141,6 +146,27 @@ def work(name: str, at: int, of: int, only: list[str] | None) -> None:
                     note("")
                     os._exit(0)
     note("")
+
+
+def move_to_gpu() -> None:
+    """What modules of packages keep of their import is of the rehearsal's device."""
+    import torch
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.cuda()
+        if type(value) in (list, tuple):
+            return type(value)(map(moved, value))
+        return {key: moved(each) for key, each in value.items()} if type(value) is dict else value
+
+    for module in list(sys.modules.values()):
+        if not (getattr(module, "__file__", None) or "").startswith(SITE):
+            continue
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+            elif type(value) in (list, tuple, dict) or isinstance(value, torch.Tensor):
+                setattr(module, name, moved(value))
 
 
 class Comparison:
@@ -211,13 +237,15 @@ class Comparison:
         if memory.same(first, second) and memory.same(first, third):
             return {"outcome": "equal", "why": ""}
         # Two launches of one that has atomics are the same now and then: more of them tell.
-        runs = [first, second]
-        for _ in range(SPREAD_RUNS - 2):
+        runs, spread = [first, second], memory.distance(first, second)[0]
+        near, words = min(memory.distance(third, run) for run in runs)
+        while len(runs) < FEW_RUNS or (near > spread and len(runs) < MANY_RUNS):
             memory.put_back()
             by_jit(launch, choice)
-            runs.append(memory.taken())
-        spread = max(memory.distance(a, b)[0] for a in runs for b in runs if a is not b)
-        near, words = min(memory.distance(third, run) for run in runs)
+            run = memory.taken()
+            spread = max(spread, *(memory.distance(run, each)[0] for each in runs[:FEW_RUNS]))
+            near, words = min((near, words), memory.distance(third, run))
+            runs.append(run)
         inside = near <= spread
         return {
             "outcome": "within the spread" if inside else "differs",

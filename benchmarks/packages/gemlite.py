@@ -48,8 +48,8 @@ def weights_of_2_and_1_bits() -> None:
 def ternary_weights() -> None:
     weights = torch.randint(-1, 2, (_OUT, _IN), device="cuda").to(torch.float16)
     scale = torch.full((1,), 0.1, device="cuda", dtype=torch.float16)
-    _products(helper.A16W158_INT().from_weights(weights, scale), _GEMM | _GEMV)
-    _products(helper.A8W158_INT_dynamic().from_weights(weights, scale), _GEMM)
+    _products(helper.A16W158_INT().from_weights(weights, scale).to("cuda"), _GEMM | _GEMV)
+    _products(helper.A8W158_INT_dynamic().from_weights(weights, scale).to("cuda"), _GEMM)
 
 
 def activations_of_8_bits() -> None:

@@ -31,6 +31,12 @@ def tests_library() -> Path:
 
 
 @pytest.fixture(scope="session")
+def ways_library() -> Path:
+    """The kernels of ways/."""
+    return built("libways.so")
+
+
+@pytest.fixture(scope="session")
 def both_library(library: Path) -> Path:
     """Pack tk, which the newest Triton made, and pack old, of the oldest one that kpack takes."""
     if not (BUILT / "libboth.so").exists():
