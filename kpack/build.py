@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpack.errors import CompileError, Failure, SpecError, TargetError
+from kpack.errors import Failure, SpecError, TargetError
 from kpack.find import Source, find_kernels
 from kpack.image import Image, why_unfit
 from kpack.naming import check_pack_name
@@ -54,7 +54,7 @@ def build(
     timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
 
     What compiles, but needs more threads or shared memory than any device of its target has, is left out where there
-    is an alternative for all of its calls, or with "skip"; otherwise it is packed, with a warning.
+    is an alternative for all of its calls; otherwise it is packed, with a warning.
 
     Raises SpecError (a TargetError for an arch) before anything is compiled, with a line for each mistake;
     PackError for a host; CompileError, whose `failures` are all variants that did not compile, with "skip" only
@@ -101,7 +101,7 @@ def build(
         )
 
     # What no device can launch is left out, as an autotuner would, where that costs no call.
-    outcomes = _leave_out_unfit(todo, outcomes, on_error)
+    outcomes = _leave_out_unfit(todo, outcomes)
     images, failures = _by_kernel(todo, outcomes)
     failed = [(job, each) for job, each in zip(todo, outcomes, strict=True) if isinstance(each, Failure)]
 
@@ -161,7 +161,7 @@ def _by_kernel(
 
 
 def _leave_out_unfit(
-    jobs: Sequence[Job], outcomes: Sequence[Image | Failure], on_error: str
+    jobs: Sequence[Job], outcomes: Sequence[Image | Failure]
 ) -> tuple[Image | Failure, ...]:
     """Images that fit no device of their target become failures, but for those that would be missed."""
     reasons = [why_unfit(each) if isinstance(each, Image) else "" for each in outcomes]
@@ -180,12 +180,10 @@ def _leave_out_unfit(
             and takes_all_of(variants[number], variants[job.variant])
             for name, target, number in fitting
         )
-        if is_spare or on_error == "skip":
+        if is_spare:
             left[at] = failure
         else:
             warnings.warn(f"{failure}; it is packed, and no launch of it will succeed", stacklevel=3)
-    if all(isinstance(each, Failure) for each in left):
-        raise CompileError(tuple(each for each in left if isinstance(each, Failure)))
     return tuple(left)
 
 

@@ -15,13 +15,22 @@ def fill_kernel(out_ptr, n, BLOCK: tl.constexpr):
 
 SIGNATURE = {"out_ptr": "*T", "n": "i32"}
 
-# A block of 32 warps of 64 threads is more than any AMD device takes.
 partly = kpack.Kernel(
     fill_kernel,
     name="partly",
     signature=SIGNATURE,
     types={"T": ["fp32", "i32"]},
-    configs=[{"BLOCK": 64, "num_warps": 2}, {"BLOCK": 128, "num_warps": 32}, {"BLOCK": 256, "num_warps": 4}],
+    configs=[{"BLOCK": 64, "num_warps": 2}, {"BLOCK": 128, "num_warps": 8}, {"BLOCK": 256, "num_warps": 4}],
+    guard="n <= BLOCK",
+    grid=1,
+)
+# A block of 32 warps of 64 threads is more than any AMD device takes: an alternative is left out, a choice is not.
+wide = kpack.Kernel(
+    fill_kernel,
+    name="wide",
+    signature=SIGNATURE,
+    types={"T": ["fp32", "i32"]},
+    configs=[{"BLOCK": 64, "num_warps": warps} for warps in (2, 32)] + [{"BLOCK": 128, "num_warps": 32}],
     guard="n <= BLOCK",
     grid=1,
 )
