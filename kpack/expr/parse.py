@@ -6,10 +6,11 @@ import ast
 from collections.abc import Iterable, Sequence
 
 from kpack.errors import SpecError
-from kpack.expr.tree import Expr, choose, const, literal, make, variable
+from kpack.expr.tree import Expr, choose, const, literal, make, sizeof, variable
+from kpack.objfile import abi
 from kpack.target import nearest
 
-__all__ = ["NO_DIVISION", "NO_POWER", "names_in", "parse", "parse_parts", "unknown_name"]
+__all__ = ["NO_DIVISION", "NO_POWER", "names_in", "no_size", "parse", "parse_parts", "unknown_name"]
 
 # What neither a text nor a lambda may do.
 NO_DIVISION = "expected integers only, got a true division; write // or cdiv(a, b)"
@@ -37,22 +38,25 @@ _COMPARE: dict[type[ast.cmpop], str] = {
 }
 
 
-def parse(text: str, names: frozenset[str]) -> Expr:
-    """The expression that a text means, with variables among `names`."""
-    return _from_ast(_syntax(text), names)
+def parse(text: str, names: frozenset[str], sized: frozenset[str] = frozenset()) -> Expr:
+    """The expression that a text means, with variables among `names`, and sizeof() of what is among `sized`."""
+    return _from_ast(_syntax(text), names, sized)
 
 
-def parse_parts(text: str, names: frozenset[str]) -> tuple[Expr, ...]:
+def parse_parts(text: str, names: frozenset[str], sized: frozenset[str] = frozenset()) -> tuple[Expr, ...]:
     """The same of a text that may be a tuple: its parts."""
     body = _syntax(text)
     parts = body.elts if isinstance(body, ast.Tuple) else (body,)
-    return tuple(_from_ast(part, names) for part in parts)
+    return tuple(_from_ast(part, names, sized) for part in parts)
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The variables of a text, in order."""
+    """The variables of a text, in order; not what only sizeof() asks for."""
     nodes = list(ast.walk(_syntax(text)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    called |= {
+        id(arg) for node in nodes if isinstance(node, ast.Call) and _is_sizeof(node) for arg in node.args
+    }
     names = [node for node in nodes if isinstance(node, ast.Name) and id(node) not in called]
     return tuple(dict.fromkeys(node.id for node in sorted(names, key=lambda node: node.col_offset)))
 
@@ -65,9 +69,13 @@ def _syntax(text: str) -> ast.expr:
         raise SpecError(f"expected an expression, got {text!r} ({why})") from error
 
 
-def _from_ast(node: ast.expr, names: frozenset[str]) -> Expr:
+def _is_sizeof(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == "sizeof"
+
+
+def _from_ast(node: ast.expr, names: frozenset[str], sized: frozenset[str]) -> Expr:
     def inner(part: ast.expr) -> Expr:
-        return _from_ast(part, names)
+        return _from_ast(part, names, sized)
 
     match node:
         case ast.Constant(value=int(value)):
@@ -76,6 +84,8 @@ def _from_ast(node: ast.expr, names: frozenset[str]) -> Expr:
             return literal(-value, "an integer")
         case ast.Name(id=name) if name in names:
             return variable(name)
+        case ast.Name(id=name) if name in sized:
+            raise SpecError(f"expected an integer, got {name!r}; sizeof({name}) is the bytes of one element")
         case ast.Name(id=name):
             raise SpecError(unknown_name(name, names))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -102,8 +112,14 @@ def _from_ast(node: ast.expr, names: frozenset[str]) -> Expr:
             return choose(inner(test), inner(then), inner(other))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
             return _call(name, [inner(arg) for arg in args])
+        case ast.Call(args=[ast.Name(id=name)], keywords=[]) if _is_sizeof(node):
+            if name in sized:
+                return sizeof(name)
+            if name in abi.DTYPES:
+                return const(abi.ELEMENT_BYTES[abi.DTYPES[name]])
+            raise SpecError(no_size(name, sized))
         case ast.Call():
-            raise SpecError(f"expected a call of {' '.join(_FUNCTIONS)}, got {ast.unparse(node)!r}")
+            raise SpecError(f"expected a call of {' '.join(_FUNCTIONS)} sizeof, got {ast.unparse(node)!r}")
     raise SpecError(f"expected integers, names and operators, got {ast.unparse(node)!r}")
 
 
@@ -122,6 +138,14 @@ def _call(name: str, args: Sequence[Expr]) -> Expr:
     if len(args) != expected:
         raise SpecError(f"{name}: expected {expected or 'two or more'} arguments, got {len(args)}")
     return make(name, *args)
+
+
+def no_size(name: str, sized: Iterable[str]) -> str:
+    known = [*sorted(sized), *abi.DTYPES]
+    return (
+        f"sizeof: expected a pointer of the call, a type variable or a type: {' '.join(known)}, "
+        f"got {name!r}{nearest(name, known)}"
+    )
 
 
 def unknown_name(name: str, names: Iterable[str]) -> str:

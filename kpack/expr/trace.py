@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kpack.errors import SpecError
-from kpack.expr.parse import NO_DIVISION, NO_POWER, names_in, parse, parse_parts, unknown_name
+from kpack.expr import tree
+from kpack.expr.parse import NO_DIVISION, NO_POWER, names_in, no_size, parse, parse_parts, unknown_name
 from kpack.expr.tree import Expr, ceil_div, ceil_power_of_2, choose, const, literal, make, variable
+from kpack.objfile import abi
 
-__all__ = ["Branch", "cdiv", "decide", "next_power_of_2", "parameters_of", "trace", "trace_grid"]
+__all__ = ["Branch", "cdiv", "decide", "next_power_of_2", "parameters_of", "sizeof", "trace", "trace_grid"]
 
 MAX_PATHS = 64
 
@@ -38,32 +40,33 @@ def parameters_of(source: object) -> tuple[str, ...]:
     return ()
 
 
-def trace(source: object, names: Iterable[str]) -> Expr:
-    """The expression that `source` (an integer, a text or a callable of `names`) means."""
-    return _single(source, frozenset(names))
+def trace(source: object, names: Iterable[str], sized: Iterable[str] = ()) -> Expr:
+    """The expression that `source` (an integer, a text or a callable of `names`) means. `sized`: what sizeof() may be
+    asked of, pointers and type variables."""
+    return _single(source, frozenset(names), frozenset(sized))
 
 
-def trace_grid(source: object, names: Iterable[str]) -> tuple[Expr, ...]:
+def trace_grid(source: object, names: Iterable[str], sized: Iterable[str] = ()) -> tuple[Expr, ...]:
     """The one to three expressions of a launch grid: a single source, a tuple, or a callable of either."""
-    known = frozenset(names)
+    known, with_size = frozenset(names), frozenset(sized)
     if isinstance(source, str):
-        grid = parse_parts(source, known)
+        grid = parse_parts(source, known, with_size)
     elif isinstance(source, (tuple, list)):
-        grid = tuple(_single(part, known) for part in source)
+        grid = tuple(_single(part, known, with_size) for part in source)
     elif callable(source):
-        grid = _explore(source, known)
+        grid = _explore(source, known, with_size)
     else:
-        grid = (_single(source, known),)
+        grid = (_single(source, known, with_size),)
     if not 1 <= len(grid) <= 3:
         raise SpecError(f"expected 1 to 3 dimensions, got {len(grid)}")
     return grid
 
 
-def _single(source: object, names: frozenset[str]) -> Expr:
+def _single(source: object, names: frozenset[str], sized: frozenset[str]) -> Expr:
     if isinstance(source, str):
-        return parse(source, names)
+        return parse(source, names, sized)
     if callable(source):
-        values = _explore(source, names)
+        values = _explore(source, names, sized)
         if len(values) != 1:
             raise SpecError(f"expected one value, got {len(values)}")
         return values[0]
@@ -184,6 +187,49 @@ class _Symbol:
     __call__ = _refuse("expected a number, got a call of a parameter")
 
 
+class _Sized:
+    """What a traced lambda gets for a pointer or a type variable: only sizeof() can do anything with it."""
+
+    def __init__(self, symbol: _Symbol) -> None:
+        self.symbol = symbol
+
+    @property
+    def bytes(self) -> _Symbol:
+        return _Symbol(tree.sizeof(self.symbol.expr.name), self.symbol.path)
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        if attribute.startswith("__"):  # what Python itself asks for
+            raise AttributeError(attribute)
+        self._refuse()
+
+    def _refuse(self, *_: object) -> NoReturn:
+        name = self.symbol.expr.name
+        raise SpecError(
+            f"expected an integer, got {name!r}; kpack.sizeof({name}) is the bytes of one element"
+        )
+
+    __bool__ = __int__ = __index__ = __float__ = __len__ = __iter__ = __getitem__ = __call__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __neg__ = __abs__ = __invert__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+
+def sizeof(what: Any) -> Any:
+    """Bytes of one element: of a type ("fp16"), or, inside a traced guard, grid or extent, of what a pointer points to
+    or of a type variable, by the lambda's parameter of that name.
+
+    Raises SpecError for anything else.
+    """
+    if isinstance(what, _Sized):
+        return what.bytes
+    name = str(what.expr if isinstance(what, _Symbol) else getattr(what, "name", what))
+    if name in abi.DTYPES and not isinstance(what, _Symbol):
+        return abi.ELEMENT_BYTES[abi.DTYPES[name]]
+    raise SpecError(no_size(name, ()))
+
+
 def cdiv(a: Any, b: Any) -> Any:
     """`a / b` rounded up, of integers or inside a traced guard or grid.
 
@@ -256,20 +302,24 @@ def _called(call: Callable[[Callable[[str], Any]], Any], symbol: Callable[[str],
     return result.expr if isinstance(result, _Symbol) else result
 
 
-def _explore(source: Callable[..., Any], names: frozenset[str]) -> tuple[Expr, ...]:
+def _explore(source: Callable[..., Any], names: frozenset[str], sized: frozenset[str]) -> tuple[Expr, ...]:
     """Call `source` on every path through its truth tests and join what the paths return."""
     parameters = _callable_parameters(source)
+    known = names | sized
     missing = [
-        name for name, default in parameters if name not in names and default is inspect.Parameter.empty
+        name for name, default in parameters if name not in known and default is inspect.Parameter.empty
     ]
     if missing:
         raise SpecError("\n".join(unknown_name(name, names) for name in missing))
-    symbolic = [name for name, _ in parameters if name in names]
+    symbolic = [name for name, _ in parameters if name in known]
 
     def call(symbol: Callable[[str], Any]) -> tuple[Expr, ...]:
         # By position where Python demands it, else by name: lambdas of `functools.partial` work, too.
         bound = inspect.signature(source).bind_partial()
-        bound.arguments.update((name, symbol(name)) for name in symbolic)
+        symbols = {name: symbol(name) for name in symbolic}
+        bound.arguments.update(
+            (name, each if name in names else _Sized(each)) for name, each in symbols.items()
+        )
         result = source(*bound.args, **bound.kwargs)
         return tuple(_as_expr(part) for part in (result if isinstance(result, (tuple, list)) else (result,)))
 
@@ -288,4 +338,6 @@ def _joined(tree: Any) -> tuple[Expr, ...]:
 def _as_expr(value: object) -> Expr:
     if isinstance(value, _Symbol):
         return value.expr
+    if isinstance(value, _Sized):
+        value._refuse()
     return literal(value, "an integer as the result")

@@ -24,6 +24,7 @@ __all__ = [
     "is_boolean",
     "literal",
     "make",
+    "sizeof",
     "variable",
 ]
 
@@ -102,7 +103,8 @@ _OPS: dict[str, _Op] = {
 
 @dataclass(frozen=True, slots=True)
 class Expr:
-    """A node: "const" (value), "name" (name), "and", "or", "if" (test, then, else), or one of _OPS."""
+    """A node: "const" (value), "name" (name), "sizeof" (name: whose elements), "and", "or", "if" (test, then, else),
+    or one of _OPS."""
 
     op: str
     operands: tuple[Expr, ...] = ()
@@ -110,35 +112,42 @@ class Expr:
     name: str = ""
 
     def names(self) -> frozenset[str]:
+        """The integers that it asks for."""
         if self.op == "name":
             return frozenset((self.name,))
         return frozenset().union(*(operand.names() for operand in self.operands))
 
-    def fold(self, constants: Mapping[str, int]) -> Expr:
-        """This expression with `constants` put in and all that is then constant worked out."""
+    def fold(self, constants: Mapping[str, int], sizes: Mapping[str, int | str] = {}) -> Expr:
+        """This expression with `constants` put in and all that is then constant worked out. `sizes`: what sizeof() of
+        a name is, bytes, or of which parameter it is."""
         if self.op == "name":
             return const(constants[self.name]) if self.name in constants else self
+        if self.op == "sizeof":
+            size = sizes.get(self.name, self.name)
+            return sizeof(size) if isinstance(size, str) else const(size)
         if not self.operands:
             return self
-        return make(self.op, *(operand.fold(constants) for operand in self.operands))
+        return make(self.op, *(operand.fold(constants, sizes) for operand in self.operands))
 
-    def evaluate(self, values: Mapping[str, int]) -> int:
+    def evaluate(self, values: Mapping[str, int], sizes: Mapping[str, int] = {}) -> int:
         """The value with Python's meaning. Raises OverflowError where a step leaves int64, else as Python."""
         match self.op:
             case "const":
                 return self.value
             case "name":
                 return _int64(int(values[self.name]), self)
+            case "sizeof":
+                return sizes[self.name]
             case "if":
                 test, then, other = self.operands
-                return (then if test.evaluate(values) else other).evaluate(values)
+                return (then if test.evaluate(values, sizes) else other).evaluate(values, sizes)
             case "and":
                 left, right = self.operands
-                return left.evaluate(values) and right.evaluate(values)
+                return left.evaluate(values, sizes) and right.evaluate(values, sizes)
             case "or":
                 left, right = self.operands
-                return left.evaluate(values) or right.evaluate(values)
-        return _apply(self, [operand.evaluate(values) for operand in self.operands])
+                return left.evaluate(values, sizes) or right.evaluate(values, sizes)
+        return _apply(self, [operand.evaluate(values, sizes) for operand in self.operands])
 
     def code(self, params: Mapping[str, int]) -> bytes:
         """The program of abi.h, "Expressions". `params`: the parameter index of each name."""
@@ -160,6 +169,11 @@ def const(value: int) -> Expr:
 
 def variable(name: str) -> Expr:
     return Expr("name", name=name)
+
+
+def sizeof(name: str) -> Expr:
+    """Bytes of one element: of what a pointer points to, or of a type variable."""
+    return Expr("sizeof", name=name)
 
 
 def literal(value: Any, expected: str) -> Expr:
@@ -193,7 +207,7 @@ def is_boolean(node: Expr) -> bool:
 
 
 def _cannot_fail(node: Expr) -> bool:
-    harmless = ("const", "name", "and", "or", "if", "min", "max")
+    harmless = ("const", "name", "sizeof", "and", "or", "if", "min", "max")
     return (is_boolean(node) or node.op in harmless) and all(map(_cannot_fail, node.operands))
 
 
@@ -252,6 +266,8 @@ def _show(node: Expr) -> tuple[str, int]:
             return str(node.value), 10 if node.value >= 0 else 7
         case "name":
             return node.name, 10
+        case "sizeof":
+            return f"sizeof({node.name})", 10
         case "if":
             test, then, other = node.operands
             return f"{inner(then, 0)} if {inner(test, 0)} else {inner(other, -1)}", 0
@@ -280,6 +296,8 @@ def _assemble(node: Expr, params: Mapping[str, int]) -> tuple[bytes, int]:
             return struct.pack("<Bb" if small else "<Bq", abi.OP_I8 if small else abi.OP_I64, node.value), 1
         case "name":
             return struct.pack("<BH", abi.OP_PARAM, params[node.name]), 1
+        case "sizeof":
+            return struct.pack("<BH", abi.OP_SIZEOF, params[node.name]), 1
         case "if":
             parts = [_assemble(operand, params) for operand in node.operands]
             return _branch(node, parts[0], parts[1], parts[2])

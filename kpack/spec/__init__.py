@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kpack.spec.args import Arg
+from kpack.spec.args import Arg, in_, inout, out
+from kpack.spec.call import with_keys
 from kpack.spec.configs import DEFAULT_NUM_WARPS
 from kpack.spec.expand import expand, takes_all_of, without
 from kpack.spec.kernel import Kernel
@@ -28,7 +29,11 @@ __all__ = [
     "as_tuple",
     "dtype_name",
     "expand",
+    "in_",
+    "inout",
+    "out",
     "read_constant",
     "takes_all_of",
+    "with_keys",
     "without",
 ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from kpack.expr import Expr, trace
 from kpack.objfile import abi
-from kpack.spec.argument import Argument
+from kpack.spec.argument import Argument, Types
 from kpack.spec.mistakes import Mistakes
 from kpack.spec.values import INT64
 from kpack.spec.wrappers import Tuning
 from kpack.target import nearest
 
-__all__ = ["DIRECTIONS", "Arg", "read_args"]
+__all__ = ["DIRECTIONS", "Arg", "in_", "inout", "out", "read_args"]
 
 DIRECTIONS = {
     "": abi.DIRECTION_UNKNOWN,
@@ -41,7 +41,24 @@ class Arg:
     key: bool | str = False
     """True: part of the tuning key, by bucket; "exact": by value"""
     extent: Any = None
-    """expression, as a guard is: bytes from this pointer that the kernel may touch"""
+    """expression, as a guard is: bytes from this pointer that the kernel may touch; sizeof(T) is the bytes of one
+    element of a type variable, sizeof(x_ptr) of what a pointer points to"""
+
+
+def in_(bytes: Any = None) -> Arg:
+    """Of a pointer: the kernel only reads, up to `bytes` (an expression, `Arg.extent`) from it; None: not said."""
+    return Arg(direction="in", extent=bytes)
+
+
+def out(bytes: Any = None) -> Arg:
+    """Of a pointer: the kernel writes all of its result there and reads none of what was there before. `bytes`:
+    `Arg.extent`. With it a tuner can compare what variants write, and run them where nobody else's memory is."""
+    return Arg(direction="out", extent=bytes)
+
+
+def inout(bytes: Any = None) -> Arg:
+    """Of a pointer: the kernel changes what is there. `bytes`: `Arg.extent`."""
+    return Arg(direction="inout", extent=bytes)
 
 
 def read_args(
@@ -50,11 +67,15 @@ def read_args(
     selected: Iterable[str],
     launch: Sequence[str],
     integers: Iterable[str],
+    types: Types,
     tuning: Tuning | None,
     mistakes: Mistakes,
 ) -> tuple[dict[str, Arg], dict[str, Expr]]:
     """Facts and extents by parameter of the call, whose arguments each case has; an autotuner's facts go last."""
     pointers = {argument.name for arguments in cases for argument in arguments if argument.pointer}
+    # Of a type variable the archive knows no size, but of the first argument that has its type.
+    sized: dict[str, int | str] = {name: name for name in pointers}
+    sized |= {each.type: each.name for each in reversed(cases[0]) if each.type in types}
     memory = {*pointers, *(argument.name for arguments in cases for argument in arguments if argument.box)}
     call = [*(argument.name for argument in cases[0]), *selected, *launch]
     # A fixed or tuned constexpr is no part of the call, so an extent cannot ask for it.
@@ -81,25 +102,30 @@ def read_args(
             mistakes.add(subject, "direction and extent: expected a pointer, got a value")
         elif arg.extent is not None and name not in pointers:
             mistakes.add(subject, "extent: expected a pointer, got a tensor descriptor, which says its shape")
+        if arg.key and name in memory:
+            mistakes.add(subject, "key: expected a value, got memory")
         if (arg.least is not None or arg.most is not None) and name not in integers:
             mistakes.add(subject, "least and most: expected an integer, got another type")
         _check_range(arg, subject, mistakes)
         if arg.extent is not None:
-            extents[name] = mistakes.attempt(f"{subject}: extent", partial(trace, arg.extent, integers), None)
+            read = partial(trace, arg.extent, integers, sized)
+            extent = mistakes.attempt(f"{subject}: extent", read, None)
+            if extent:
+                extents[name] = extent.fold({}, sized)
         args[name] = arg
     if tuning:
         _add_tuning(args, tuning, call, memory)
     return args, extents
 
 
-def _add_tuning(args: dict[str, Arg], tuning: Tuning, call: Iterable[str], memory: Iterable[str]) -> None:
+def _add_tuning(args: dict[str, Arg], tuning: Tuning, call: Iterable[str], memory: Collection[str]) -> None:
     """What an autotuner says in other words: its key is by value, and what it resets or restores, a run changes."""
     changed = {*tuning.reset_to_zero, *tuning.restore_value} & {*memory}
     for name in call:
         arg = args.get(name, Arg())
         if name in changed and not arg.direction:
             arg = replace(arg, direction="inout")
-        if name in tuning.key and not arg.key:
+        if name in tuning.key and not arg.key and name not in memory:
             arg = replace(arg, key="exact")
         if arg != Arg():
             args[name] = arg

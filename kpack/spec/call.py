@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from kpack.objfile import abi
 from kpack.spec.args import DIRECTIONS, Arg
 from kpack.spec.argument import integer_range
 from kpack.spec.cases import Case
 from kpack.spec.kernel import Checked
-from kpack.spec.plan import Overload, Param
+from kpack.spec.plan import Overload, Param, Variant
 from kpack.spec.values import INT64, Value, value_type
 
-__all__ = ["overload_of", "params_of"]
+__all__ = ["overload_of", "params_of", "with_keys"]
 
 
 def overload_of(
@@ -56,6 +57,21 @@ def params_of(checked: Checked, overloads: Sequence[Overload]) -> tuple[Param, .
             )
         )
     return tuple(found)
+
+
+def with_keys(params: tuple[Param, ...], variants: Iterable[Variant]) -> tuple[Param, ...]:
+    """The parameters, with what a tuning table tells calls apart by: where none is said to be, every integer that
+    guards, grids and preferences read."""
+    if any(param.key for param in params):
+        return params
+    exprs = (expr for each in variants for expr in (each.guard, each.prefer, *each.grid) if expr)
+    read = frozenset[str]().union(*(expr.names() for expr in exprs))
+    return tuple(
+        replace(param, key=abi.PARAM_KEY)
+        if param.name in read and param.kind != abi.PARAM_SELECTED and any(integer_range(param.type))
+        else param
+        for param in params
+    )
 
 
 def _pointers(cases: Iterable[Case]) -> tuple[set[str], set[str]]:

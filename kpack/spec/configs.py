@@ -15,6 +15,7 @@ from kpack.target import nearest
 __all__ = [
     "ALSO_OPTIONS",
     "DEFAULT_NUM_WARPS",
+    "OPTION_NAMES",
     "Config",
     "names_in_configs",
     "read_configs",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 DEFAULT_NUM_WARPS = 4  # Triton's, on every backend
+
+# What a preference may ask of a variant's options, and Triton's default where all backends have the same.
+OPTION_NAMES: Mapping[str, int | None] = {"num_warps": DEFAULT_NUM_WARPS, "num_ctas": 1, "num_stages": None}
 
 # A launch gives options and constexprs by the same keywords: a kernel with a parameter of such a name gets both.
 ALSO_OPTIONS = frozenset(

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from kpack.expr import Expr, const, make, variable
 from kpack.objfile import abi
-from kpack.spec.argument import check_boxes
-from kpack.spec.call import overload_of, params_of
+from kpack.spec.argument import TYPES, Argument, check_boxes
+from kpack.spec.call import overload_of, params_of, with_keys
 from kpack.spec.cases import Case
-from kpack.spec.configs import ALSO_OPTIONS, Config, read_configs
+from kpack.spec.configs import ALSO_OPTIONS, OPTION_NAMES, Config, read_configs
 from kpack.spec.heuristics import Environment, outcomes
 from kpack.spec.kernel import Checked, Kernel
 from kpack.spec.mistakes import Mistakes
@@ -64,12 +64,13 @@ def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
     tuned = {name for each in configs for config in each for name, _ in config.constexprs}
     tuned |= {heuristic.name for heuristic in checked.function.heuristics}
     constexprs = tuple(Constexpr(name, _role(checked, name, tuned)) for name in checked.function.constexprs)
+    variants = _named(kernel.name, constexprs, found.values())
     return Plan(
         kernel=kernel,
         name=kernel.name,
-        params=params,
+        params=with_keys(params, variants),
         overloads=tuple(found),
-        variants=_named(kernel.name, constexprs, found.values()),
+        variants=variants,
         constexprs=constexprs,
         guard_text=_guard_text(checked, found.values(), params),
         grid_text=checked.grid_text,
@@ -176,15 +177,17 @@ def _variants(
     given = {**case.fixed, **selected, **dict(config.constexprs)}
     # A keyword of a launch is a constexpr and an option at a time; a default is no keyword.
     options = {**dict(case.options), **dict(config.options), **_also_options(given)}
+    sizes = _sizes(case.arguments, chosen)
     environment = Environment(case.arguments, case.signature.bound, chosen, special.one, special.null)
     computed = [each for each in function.heuristics if each.name not in case.decided]
     for results, condition in outcomes(
         computed, environment, {**function.defaults, **options, **given}, case.enumerated, mistakes
     ):
         values = {**function.defaults, **given, **results}
+        all_options = {**options, **_also_options(results)}
         guard = condition
         if checked.guard:
-            guard = make("and", condition, _fold(checked.guard, values, "guard", mistakes))
+            guard = make("and", condition, _fold(checked.guard, values, sizes, "guard", mistakes))
         if guard.op == "const" and not guard.value:
             continue
         check_boxes(case.arguments, values, mistakes)
@@ -198,9 +201,10 @@ def _variants(
             divisible_16=special.divisible,
             equal_1=special.one,
             null=special.null,
-            options=tuple(sorted({**options, **_also_options(results), **_plain(beside)}.items())),
+            options=tuple(sorted({**all_options, **_plain(beside)}.items())),
             guard=None if guard.op == "const" else guard,
-            grid=tuple(_fold(part, values, "grid", mistakes) for part in checked.grid),
+            grid=tuple(_fold(part, values, sizes, "grid", mistakes) for part in checked.grid),
+            prefer=_prefer(checked, values, all_options, sizes, mistakes),
             targets=targets,
             bound=tuple(
                 case.signature.bound[name] if name in case.signature.bound else Fixed(values[name])
@@ -217,7 +221,36 @@ def _plain(values: Mapping[str, Constant]) -> dict[str, Value]:
     return {name: value for name, value in values.items() if is_plain(value) and value is not None}
 
 
-def _fold(expr: Expr, values: Mapping[str, Constant], subject: str, mistakes: Mistakes) -> Expr:
+def _sizes(arguments: Iterable[Argument], chosen: Mapping[str, str]) -> dict[str, int | str]:
+    """What sizeof() of a pointer, and of a type variable, is in one overload, bytes."""
+    types = {argument.name: argument.type_name(chosen) for argument in arguments if argument.pointer}
+    return {name: abi.ELEMENT_BYTES.get(TYPES[type_], 0) for name, type_ in {**types, **chosen}.items()}
+
+
+def _prefer(
+    checked: Checked,
+    values: Mapping[str, Constant],
+    options: Mapping[str, Value],
+    sizes: Mapping[str, int | str],
+    mistakes: Mistakes,
+) -> Expr | None:
+    if checked.prefer is None:
+        return None
+    asked = {name: options.get(name, OPTION_NAMES[name]) for name in OPTION_NAMES if name not in values}
+    for name in sorted(checked.prefer.names()):
+        if name in asked and asked[name] is None:
+            mistakes.add("prefer", f"{name!r}: expected it in options= or in every config, got one without")
+    known = {**{name: 0 if value is None else value for name, value in asked.items()}, **values}
+    return _fold(checked.prefer, known, sizes, "prefer", mistakes)
+
+
+def _fold(
+    expr: Expr,
+    values: Mapping[str, Constant],
+    sizes: Mapping[str, int | str],
+    subject: str,
+    mistakes: Mistakes,
+) -> Expr:
     constants = {}
     for name in sorted(expr.names() & values.keys()):
         value = values[name]
@@ -226,7 +259,7 @@ def _fold(expr: Expr, values: Mapping[str, Constant], subject: str, mistakes: Mi
         else:
             mistakes.add(subject, f"{name!r}: expected an integer constexpr, got {listed(value)!r}")
             constants[name] = 0
-    return expr.fold(constants)
+    return expr.fold(constants, sizes)
 
 
 # ---- several cases

@@ -14,6 +14,7 @@ from kpack.naming import check_kernel_name
 from kpack.spec.args import Arg, read_args
 from kpack.spec.argument import Argument
 from kpack.spec.cases import Case, Written, check_told_apart, constant_names, read_case, select_differing
+from kpack.spec.configs import OPTION_NAMES
 from kpack.spec.function import Function, read_function
 from kpack.spec.mistakes import Mistakes
 from kpack.spec.signature import check_used, integer_names, read_types
@@ -42,12 +43,16 @@ class Kernel:
                 that a heuristic computes, a list is the values that it may come to, no part of the call
     guard       the condition under which a variant may run, of arguments, constexprs and names of the grid
     grid        one to three expressions; names that are no parameters of the kernel join the call
+    prefer      without tuning, the eligible variant of which this is largest runs, the first declared among equals;
+                of arguments, constexprs, and num_warps, num_stages and num_ctas of the variant
     options     compiler options of every variant; those of a config go first
-    args        Arg, or a dict of its fields, by parameter of the call
+    args        kpack.out(bytes=...), inout, in_, an Arg or a dict of its fields, by parameter of the call
     cases       dicts of signature, constexprs, options and configs, that each extend the kernel's: what is built
                 instead of one product. Constants that differ between them join the call
 
-    Guards and grids are lambdas of the names they use, or texts; a grid may also be a number, or a tuple.
+    Guards, grids and preferences are lambdas of the names they use, or texts; a grid may also be a number, or a
+    tuple. Integers have Python's meaning; `kpack.cdiv`, `next_power_of_2` and `sizeof` (of a pointer or type variable)
+    go beside what Python has.
     A parameter that nothing is said of has its default, as a constant. Raises SpecError, with a line for each
     mistake; warns of what an autotuner does on the host. Under TRITON_INTERPRET=1 a kernel can be declared and
     `fn` be called, but nothing be built.
@@ -61,6 +66,7 @@ class Kernel:
     constexprs: Mapping[str, Any] = field(default_factory=dict)
     guard: Any = None
     grid: Any = None
+    prefer: Any = None
     options: Mapping[str, Value] = field(default_factory=dict)
     args: Mapping[str, Arg | Mapping[str, Any]] = field(default_factory=dict)
     cases: Sequence[Mapping[str, Any]] = ()
@@ -119,6 +125,7 @@ class Checked:
     launch: tuple[str, ...]
     guard: Expr | None
     grid: tuple[Expr, ...]
+    prefer: Expr | None
     guard_text: str
     grid_text: str
     args: Mapping[str, Arg]
@@ -148,15 +155,17 @@ def _check(kernel: Kernel, bare: Function) -> Checked:
     check_used(dict(types), [case.signature for case in cases], mistakes)
     arguments = cases[0].arguments
     # Only names of the grid join the call: one that the guard alone has is a slip more often than a wish.
-    known = {*function.parameters, *(argument.name for argument in arguments)}
+    sized = {*dict(types), *(argument.name for argument in arguments if argument.pointer)}
+    known = {*function.parameters, *(argument.name for argument in arguments), *dict(types)}
     named = mistakes.attempt("grid", partial(parameters_of, kernel.grid), None)
     launch = tuple(name for name in named or () if name not in known)
     whole = set.intersection(*(integer_names(case.arguments, dict(types)) for case in cases))
     integers = whole | {*function.constexprs, *launch}
-    grid = _check_grid(kernel, arguments, integers, mistakes)
+    grid = _check_grid(kernel, arguments, integers, sized, mistakes)
     if named is None:  # the grid does not say its names: any of the guard's may be one
         integers |= {*mistakes.attempt("guard", partial(parameters_of, kernel.guard), ())}
-    guard = _check_guard(kernel, arguments, integers, mistakes)
+    guard = _check_single(kernel, "guard", arguments, integers, sized, mistakes)
+    prefer = _check_single(kernel, "prefer", arguments, integers | {*OPTION_NAMES}, sized, mistakes)
     given = _mapping(kernel, "args", mistakes)
     if named is None:  # nor which parameters there are
         mistakes.raise_any()
@@ -166,6 +175,7 @@ def _check(kernel: Kernel, bare: Function) -> Checked:
         cases[0].selected,
         launch,
         integers,
+        dict(types),
         function.tuning,
         mistakes,
     )
@@ -177,6 +187,7 @@ def _check(kernel: Kernel, bare: Function) -> Checked:
         launch=launch,
         guard=guard,
         grid=grid,
+        prefer=prefer,
         guard_text=_text(kernel.guard, (guard,) if guard else ()),
         grid_text=_text(kernel.grid, grid),
         args=args,
@@ -230,22 +241,33 @@ def _text(source: object, traced: Iterable[Expr]) -> str:
     return source if isinstance(source, str) else ", ".join(map(str, traced))
 
 
-def _check_guard(
-    kernel: Kernel, arguments: Iterable[Argument], names: Iterable[str], mistakes: Mistakes
+def _check_single(
+    kernel: Kernel,
+    field: str,
+    arguments: Iterable[Argument],
+    names: Iterable[str],
+    sized: Iterable[str],
+    mistakes: Mistakes,
 ) -> Expr | None:
-    if kernel.guard is None:
+    """A field that is one expression, or None."""
+    source = getattr(kernel, field)
+    if source is None:
         return None
 
     def read() -> Expr:
-        _refuse_tensordescs(kernel.guard, arguments)
-        return trace(kernel.guard, names)
+        _refuse_tensordescs(source, arguments)
+        return trace(source, names, sized)
 
-    guard: Expr | None = mistakes.attempt("guard", read, None)
-    return guard
+    found: Expr | None = mistakes.attempt(field, read, None)
+    return found
 
 
 def _check_grid(
-    kernel: Kernel, arguments: Iterable[Argument], names: Iterable[str], mistakes: Mistakes
+    kernel: Kernel,
+    arguments: Iterable[Argument],
+    names: Iterable[str],
+    sized: Iterable[str],
+    mistakes: Mistakes,
 ) -> tuple[Expr, ...]:
     if kernel.grid is None:
         mistakes.add("grid", "expected an expression, or a lambda of up to three, got none")
@@ -253,7 +275,7 @@ def _check_grid(
 
     def read() -> tuple[Expr, ...]:
         _refuse_tensordescs(kernel.grid, arguments)
-        return trace_grid(kernel.grid, names)
+        return trace_grid(kernel.grid, names, sized)
 
     grid: tuple[Expr, ...] = mistakes.attempt("grid", read, ())
     return grid

@@ -57,6 +57,7 @@ class Variant:
     guard: Expr | None
     grid: tuple[Expr, ...]
     targets: tuple[Target, ...]
+    prefer: Expr | None = None
     bound: tuple[Bound, ...] = ()
     """what each parameter of the function is, in source order: for the compiler"""
 

@@ -1,4 +1,5 @@
-// Runs expression programs from standard input, one a line: the program in hex, then the parameters' values.
+// Runs expression programs from standard input, one a line: the program in hex, then the parameters' values. The first
+// three parameters are i64, the fourth is *fp16, the fifth *fp64.
 // Prints a result, "error" or "malformed" for each. tests/python/test_expr_cpp.py compares them with Python.
 
 #include <cstdint>
@@ -10,6 +11,9 @@
 #include "expr.h"
 
 int main() {
+  const uint8_t types[] = {KPK_I64, KPK_I64, KPK_I64, KPK_POINTER | KPK_FP16, KPK_POINTER | KPK_FP64};
+  kpk_abi_overload overload = {};
+  overload.types = reinterpret_cast<intptr_t>(types) - reinterpret_cast<intptr_t>(&overload.types);
   std::string line;
   while (std::getline(std::cin, line)) {
     std::istringstream words(line);
@@ -26,7 +30,7 @@ int main() {
       continue;
     }
     kpk::ExprError error;
-    const int64_t result = kpk::evaluate(code.data(), {args.data(), nullptr, nullptr}, &error);
+    const int64_t result = kpk::evaluate(code.data(), {args.data(), &overload, nullptr}, &error);
     if (error == kpk::ExprError::kNone) {
       std::cout << result << '\n';
     } else {

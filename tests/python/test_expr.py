@@ -10,7 +10,7 @@ import pytest
 
 import kpack
 from kpack.errors import SpecError
-from kpack.expr import Expr, const, parameters_of, trace, trace_grid
+from kpack.expr import Expr, const, implies, parameters_of, trace, trace_grid
 from kpack.objfile import abi
 
 NAMES = ("a", "b", "c")
@@ -223,6 +223,88 @@ def test_what_is_no_integer_expression_is_refused_with_the_reason(source, reason
     with pytest.raises(SpecError) as raised:
         trace(source, ("a", "meta", "b", "beta"))
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("n * sizeof(T)", "n * sizeof(T)"),
+        (lambda n, T: n * kpack.sizeof(T), "n * sizeof(T)"),
+        (lambda n, x_ptr: kpack.sizeof(x_ptr) * n, "sizeof(x_ptr) * n"),
+        (lambda T: kpack.sizeof(T) if kpack.sizeof(T) > 2 else 2, "max(2, sizeof(T))"),
+        ("n * sizeof(fp32)", "n * 4"),
+        (lambda n: n * kpack.sizeof("bf16"), "n * 2"),
+    ],
+)
+def test_sizeof_is_the_bytes_of_one_element(source, text):
+    expr = trace(source, ("n",), ("T", "x_ptr"))
+    assert str(expr) == text
+    assert expr.names() <= {"n"}
+    for size in (1, 2, 4, 8):
+        values = {"n": 10}, {"T": size, "x_ptr": size}
+        assert expr.evaluate(*values) == eval(
+            text.replace("sizeof(T)", "S").replace("sizeof(x_ptr)", "S"), {"n": 10, "S": size}
+        )
+        assert expr.fold({}, values[1]).evaluate({"n": 10}) == expr.evaluate(*values)
+    assert str(expr.fold({}, {"T": "x_ptr"})) == text.replace("(T)", "(x_ptr)")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("T + 1", "expected an integer, got 'T'; sizeof(T) is the bytes of one element"),
+        (lambda T: T + 1, "expected an integer, got 'T'; kpack.sizeof(T) is the bytes of one element"),
+        (lambda T: 1 + T, "kpack.sizeof(T)"),
+        (lambda T: T, "kpack.sizeof(T)"),
+        (lambda T: 1 if T else 2, "kpack.sizeof(T)"),
+        (lambda T: T.itemsize, "kpack.sizeof(T)"),
+        ("sizeof(n)", "sizeof: expected a pointer of the call, a type variable or a type: T x_ptr i1"),
+        ("sizeof(fp33)", "got 'fp33'; did you mean 'fp32'?"),
+        ("sizeof(T, T)", "expected a call of"),
+        ("sizeof(T + 1)", "expected a call of"),
+        (lambda n: kpack.sizeof(n), "sizeof: expected a pointer of the call"),
+        (lambda n: kpack.sizeof("T"), "sizeof: expected a pointer of the call"),
+    ],
+)
+def test_what_has_no_size_is_refused(source, reason):
+    with pytest.raises(SpecError) as raised:
+        trace(source, ("n",), ("T", "x_ptr"))
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "then", "follows"),
+    [
+        (None, None, True),
+        ("n <= 4", None, True),
+        (None, "n <= 4", False),
+        ("n <= 4", "n <= 4", True),
+        ("n <= 4", "n < 8", True),
+        ("n < 4", "n <= 3", True),
+        ("n <= 4", "n < 4", False),
+        ("n == 4", "n >= 2", True),
+        ("4 >= n", "n <= 5", True),
+        ("n >= 4", "n <= 4", False),
+        ("n <= 4", "m <= 4", False),
+        ("n <= 4 and m > 2", "n <= 8", True),
+        ("n <= 4 and m > 2", "n <= 8 and m > 1", True),
+        ("n <= 4", "n <= 8 and m > 1", False),
+        ("n <= 4 or n == 7", "n <= 8", True),
+        ("n <= 4 or n == 9", "n <= 8", False),
+        ("n <= 4", "n <= 8 or m > 1", True),
+        ("n % 4 == 0", "n % 2 == 0", False),
+    ],
+)
+def test_what_follows_from_bounds_is_said(given, then, follows):
+    def read(text):
+        return trace(text, ("n", "m")) if text else None
+
+    assert implies(read(given), read(then)) is follows
+    if follows and given and then:
+        for n in range(-1, 12):
+            for m in range(4):
+                values = {"n": n, "m": m}
+                assert not read(given).evaluate(values) or read(then).evaluate(values)
 
 
 def test_a_loop_that_waits_for_a_symbolic_value_ends():

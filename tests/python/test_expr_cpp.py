@@ -12,7 +12,8 @@ from kpack.expr import trace
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a", "b", "c")
-PARAMS = {name: index for index, name in enumerate(NAMES)}
+SIZES = {"p": 2, "q": 8}  # pointers, and the bytes of what they point to, as evaluate.cc has them
+PARAMS = {name: index for index, name in enumerate((*NAMES, *SIZES))}
 BINARY = ("+", "-", "*", "//", "%", "<", "<=", ">", ">=", "==", "!=", "&", "|", "^")
 INTERESTING = (0, 1, -1, 2, 3, 7, 16, -16, 1000, 4096, 2**31, -(2**31), 2**62, -(2**62), 2**63 - 1, -(2**63))
 
@@ -29,6 +30,8 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def random_expression(source: random.Random, depth: int) -> str:
     if depth == 0 or source.random() < 0.15:
+        if source.random() < 0.1:
+            return f"sizeof({source.choice(list(SIZES))})"
         return source.choice(NAMES) if source.random() < 0.7 else str(source.choice(INTERESTING))
     inner = [random_expression(source, depth - 1) for _ in range(3)]
     form = source.randrange(9)
@@ -46,7 +49,7 @@ def random_expression(source: random.Random, depth: int) -> str:
 def python_result(expression: str, values: dict[str, int]) -> str:
     """What the traced expression evaluates to in Python; 'error' where it says it has no int64 result."""
     try:
-        return str(trace(expression, NAMES).evaluate(values))
+        return str(trace(expression, NAMES, SIZES).evaluate(values, SIZES))
     except (ArithmeticError, ValueError):
         return "error"
 
@@ -60,8 +63,8 @@ def test_runtime_and_python_agree_on_random_expressions(evaluator: Path) -> None
             name: source.choice(INTERESTING) if source.random() < 0.5 else source.randrange(-100, 100)
             for name in NAMES
         }
-        code = trace(expression, NAMES).code(PARAMS)
-        lines.append(" ".join([code.hex(), *map(str, values.values())]))
+        code = trace(expression, NAMES, SIZES).code(PARAMS)
+        lines.append(" ".join([code.hex(), *map(str, values.values()), "0", "0"]))
         expected.append(python_result(expression, values))
         shown.append(f"{expression} with {values}")
     run = subprocess.run(

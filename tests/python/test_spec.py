@@ -445,7 +445,7 @@ GOOD = {"dst": "*fp32", "src": "*fp32", "n": "i32", "alpha": "fp32"}
         ({"grid": None}, "grid: expected an expression, or a lambda of up to three, got none"),
         ({"grid": lambda n: n / 2}, "grid: expected integers only, got a true division"),
         ({"grid": lambda meta: meta["BLOCK"]}, "grid: expected a parameter for each name, got an index"),
-        ({"guard": lambda dst: dst > 0}, "guard: expected names among"),
+        ({"guard": lambda dst: dst > 0}, "guard: expected an integer, got 'dst'; kpack.sizeof(dst) is"),
         ({"guard": "alpha > 0"}, "guard: expected names among"),
         ({"name": "a-b"}, "name: kernel name: expected a C identifier, got 'a-b'"),
         ({"args": {"m": Arg("in")}}, "args 'm': expected one of dst src n alpha FLAG, got 'm'"),
