@@ -1,6 +1,7 @@
 // Host time of one launch of kernels with 0, 7, 16 and 58 arguments: through kpack's C++ API with all its checks,
 // through its C API argument by argument and by an array of them, through handles bound to the device and pinned to a
-// variant, and a bare cuLaunchKernelEx of the same CUfunction, in turns, in one loop. Heap allocations of each are
+// variant, and a bare cuLaunchKernelEx of the same CUfunction, in turns, in one loop. Then a kernel without alternatives
+// beside the same one tuned, with calls of one key of its table and of two keys in turns. Heap allocations of each are
 // counted.
 //
 // Prints JSON: launch_overhead.py makes a table of several processes. Knows no CUDA header.
@@ -20,11 +21,14 @@
 #include <vector>
 
 #include "launch_overhead_c.h"
+#include "two_keys.h"
 
 KPACK_KERNEL(tests, nothing);
 KPACK_KERNEL(tests, args7);
 KPACK_KERNEL(tests, args16);
 KPACK_KERNEL(tests, args58);
+KPACK_KERNEL(tests, fixed7);
+KPACK_KERNEL(tests, tuned7);
 
 // ---- every allocation of the process, libcuda's too: what counts is the difference to the bare launch
 
@@ -244,9 +248,17 @@ void prepare(const Machine &machine, const kpk_node &node, Bare *bare) {
     bare->pointers[i] = bare->block + offset;
 }
 
-constexpr size_t kWays = 7;
-using Ways = std::array<Way, kWays>;
+using Ways = std::vector<Way>;
 using CLaunch = kpk_status (*)(const kpk_kernel *, kpk_stream, const c_values *);
+
+Ways named(std::initializer_list<const char *> names) {
+  Ways ways;
+  for (const char *name : names) {
+    ways.push_back({name, {}});
+    ways.back().nanoseconds.reserve(kBatches);
+  }
+  return ways;
+}
 
 template <class C>
 Ways run(const Machine &machine, const kpack::Kernel &kernel, CLaunch launch_c) {
@@ -291,14 +303,9 @@ Ways run(const Machine &machine, const kpack::Kernel &kernel, CLaunch launch_c) 
   const auto by_pinned = [&] {
     check(call.with([&](auto... a) { return pinned(machine.stream, a...); }), "pinned");
   };
-  Ways ways = {Way{"bare cuLaunchKernelEx", {}},
-               Way{"the same, parameters in a block", {}},
-               Way{"C++", {}},
-               Way{"C, passed one by one", {}},
-               Way{"C, arguments ready made", {}},
-               Way{"C++, bound to the device", {}},
-               Way{"C++, pinned to the variant", {}}};
-  for (Way &way : ways) way.nanoseconds.reserve(kBatches);
+  Ways ways =
+      named({"bare cuLaunchKernelEx", "the same, parameters in a block", "C++", "C, passed one by one",
+             "C, arguments ready made", "C++, bound to the device", "C++, pinned to the variant"});
   const auto each = [&](auto act) {
     act(0, by_pointers), act(1, by_block), act(2, cpp), act(3, c_call), act(4, c), act(5, by_bound),
         act(6, by_pinned);
@@ -307,6 +314,36 @@ Ways run(const Machine &machine, const kpack::Kernel &kernel, CLaunch launch_c) 
   if (C::kCount != 0) each([&](size_t way, auto launch) { try_out(machine, call, ways[way].name, launch); });
   for (int batch = 0; batch < kBatches; ++batch)
     each([&](size_t way, auto launch) { measure(machine, &ways[way], launch); });
+  return ways;
+}
+
+// What tuning adds. Of the pairs of calls, the second one's first i32 is another bucket's where keys change in turns.
+Ways run_tuned(const Machine &machine) {
+  Call<2, 2, 1, 1> call(machine), beside(machine), other(machine);
+  call.i[0] = 1000, beside.i[0] = 1020, other.i[0] = 2000;
+  const auto args = [](const auto &of) {
+    return of.with([](auto... a) { return std::vector<kpk_arg>{kpack::detail::arg(a)...}; });
+  };
+  two_keys::tune(kpack::Kernel(tests::tuned7).native(), {machine.stream, KPK_VENDOR_CUDA, 0}, args(call),
+                 args(other));
+  // An early way's turn must not be a later one's: each has a count of its own.
+  const auto in_turns = [&](const kpack::Kernel &kernel, const Call<2, 2, 1, 1> &second) {
+    return [&, kernel, number = 0]() mutable {
+      const auto &now = ++number % 2 != 0 ? call : second;
+      check(now.with([&](auto... a) { return kernel(machine.stream, a...); }), "tuned");
+    };
+  };
+  auto fixed = in_turns(tests::fixed7, other);
+  auto one_key = in_turns(tests::tuned7, beside);
+  auto two_keys = in_turns(tests::tuned7, other);
+  Ways ways = named({"C++, a kernel without alternatives", "C++, the same tuned, calls of one key",
+                     "C++, the same tuned, calls of two keys in turns"});
+  for (int turn = 0; turn < 6; ++turn) fixed(), one_key(), two_keys();  // load and learn
+  for (int batch = 0; batch < kBatches; ++batch) {
+    measure(machine, &ways[0], [&] { fixed(); });
+    measure(machine, &ways[1], [&] { one_key(); });
+    measure(machine, &ways[2], [&] { two_keys(); });
+  }
   return ways;
 }
 
@@ -337,11 +374,8 @@ struct Result {
   Ways ways;
 };
 
-void print_json(const Machine &machine, const std::vector<Result> &results) {
-  std::printf(
-      "{\n  \"date\": \"%s\",\n  \"gpu\": \"%s\",\n  \"driver\": %d,\n  \"batches\": %d,\n"
-      "  \"launches_per_batch\": %d,\n  \"ways\": [",
-      today().c_str(), machine.gpu, machine.driver, kBatches, kLaunches);
+void print_ways(const char *name, const std::vector<Result> &results) {
+  std::printf("  \"%s\": [", name);
   const char *separator = "\n";
   for (const Result &result : results) {
     for (const Way &way : result.ways) {
@@ -353,7 +387,19 @@ void print_json(const Machine &machine, const std::vector<Result> &results) {
       separator = ",\n";
     }
   }
-  std::printf("\n  ]\n}\n");
+  std::printf("\n  ]");
+}
+
+// What is tuned is over the kernel without alternatives.
+void print_json(const Machine &machine, const std::vector<Result> &results, const Result &tuned) {
+  std::printf(
+      "{\n  \"date\": \"%s\",\n  \"gpu\": \"%s\",\n  \"driver\": %d,\n  \"batches\": %d,\n"
+      "  \"launches_per_batch\": %d,\n",
+      today().c_str(), machine.gpu, machine.driver, kBatches, kLaunches);
+  print_ways("ways", results);
+  std::printf(",\n");
+  print_ways("tuned", {tuned});
+  std::printf("\n}\n");
 }
 
 }  // namespace
@@ -361,9 +407,11 @@ void print_json(const Machine &machine, const std::vector<Result> &results) {
 int main() {
   Machine machine;
   prepare(&machine);
-  print_json(machine, {{0, run<NoArguments>(machine, tests::nothing, launch_c_0)},
-                       {7, run<Call<2, 2, 1, 1>>(machine, tests::args7, launch_c_7)},
-                       {16, run<Call<3, 4, 4, 4>>(machine, tests::args16, launch_c_16)},
-                       {58, run<Call<9, 16, 16, 16>>(machine, tests::args58, launch_c_58)}});
+  print_json(machine,
+             {{0, run<NoArguments>(machine, tests::nothing, launch_c_0)},
+              {7, run<Call<2, 2, 1, 1>>(machine, tests::args7, launch_c_7)},
+              {16, run<Call<3, 4, 4, 4>>(machine, tests::args16, launch_c_16)},
+              {58, run<Call<9, 16, 16, 16>>(machine, tests::args58, launch_c_58)}},
+             {7, run_tuned(machine)});
   return 0;
 }

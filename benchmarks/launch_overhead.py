@@ -51,6 +51,12 @@ def main() -> None:
         "| arguments | launch | ns | over bare | of all processes | heap allocations |",
         "|---:|---|---:|---:|---:|---:|",
         *(row(list(ways)) for ways in zip(*(each["ways"] for each in runs), strict=True)),
+        "",
+        "What tuning adds, with calls of one key of a table and of two keys in turns:",
+        "",
+        "| arguments | launch | ns | over the first | of all processes | heap allocations |",
+        "|---:|---|---:|---:|---:|---:|",
+        *(row(list(ways)) for ways in zip(*(each["tuned"] for each in runs), strict=True)),
     ]
     options.results.mkdir(exist_ok=True)
     (options.results / "launch_overhead.json").write_text(json.dumps(runs, indent=1) + "\n")

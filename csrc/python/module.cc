@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -415,6 +416,32 @@ int launch(const Kernel &self, const py::tuple &args, py::handle stream) {
   return kpk_launch(self.kernel, on, call.values.data(), static_cast<uint32_t>(call.values.size()), 0);
 }
 
+// Name, outcome, reason, median, samples, and whether it was chosen.
+using Trial = std::tuple<std::string, uint32_t, std::string, double, uint32_t, bool>;
+
+// Status, and what became of each contender.
+std::pair<int, std::vector<Trial>> tune(const Kernel &self, const py::tuple &args, py::handle stream,
+                                        uint32_t flags, uint64_t budget_ns, double tolerance) {
+  const kpk_stream on = {stream_or_refuse(stream), KPK_VENDOR_ANY, 0};
+  Arguments call;
+  convert_all(self, args, on.handle, &call);
+  std::vector<Trial> trials;
+  kpk_tune_options options = {};
+  options.size = sizeof options;
+  options.flags = flags;
+  options.budget_ns = budget_ns;
+  options.tolerance = tolerance;
+  options.user = &trials;
+  options.sink = [](void *user, const kpk_trial *trial) {
+    static_cast<std::vector<Trial> *>(user)->emplace_back(
+        trial->name, trial->outcome, trial->reason, trial->median_us, trial->samples, trial->chosen != 0);
+  };
+  const py::gil_scoped_release released;
+  const kpk_status status =
+      kpk_tune(self.kernel, on, call.values.data(), static_cast<uint32_t>(call.values.size()), &options);
+  return {status, trials};
+}
+
 std::vector<std::string> parameters(const Kernel &self) {
   const kpk::KernelView view(*self.kernel);
   std::vector<std::string> names;
@@ -503,6 +530,18 @@ Library open(const std::string &path) {
 
 int use_dry_driver(const char *arch, bool succeed) { return kpk_use_dry_driver(arch, succeed ? 1 : 0); }
 
+// Mode -1: as the environment says.
+int set_tuning(int mode, const char *table, const char *shapes, uint64_t budget_ns, double tolerance) {
+  kpk_tuning tuning = {};
+  tuning.size = sizeof tuning;
+  tuning.mode = static_cast<uint32_t>(mode);
+  tuning.table = table;
+  tuning.shapes = shapes;
+  tuning.budget_ns = budget_ns;
+  tuning.tolerance = tolerance;
+  return kpk_set_tuning(mode < 0 ? nullptr : &tuning);
+}
+
 int reserve_scratch(uint64_t bytes, int device) {
   const py::gil_scoped_release released;
   const bool cuda = kpk_device_count(KPK_VENDOR_CUDA) != 0 || kpk_device_count(KPK_VENDOR_HIP) == 0;
@@ -516,6 +555,10 @@ PYBIND11_MODULE(_runtime, module) {
   module.attr("OK") = static_cast<int>(KPK_OK);
   module.attr("DRY") = static_cast<int>(KPK_DRY);
   module.attr("ERROR_ARGUMENT") = static_cast<int>(KPK_ERROR_ARGUMENT);
+  module.attr("TUNE_SCRATCH") = static_cast<int>(KPK_TUNE_SCRATCH);
+  module.attr("TUNE_ALLOCATE") = static_cast<int>(KPK_TUNE_ALLOCATE);
+  module.attr("TUNE_EXHAUSTIVE") = static_cast<int>(KPK_TUNE_EXHAUSTIVE);
+  module.attr("TUNE_AGAIN") = static_cast<int>(KPK_TUNE_AGAIN);
 
   py::class_<Kernel>(module, "Kernel")
       .def_property_readonly("name", [](const Kernel &self) { return kpk_kernel_name(self.kernel); })
@@ -523,7 +566,9 @@ PYBIND11_MODULE(_runtime, module) {
       .def_property_readonly("parameters", parameters)
       .def("explain", explain, py::arg("args"), py::arg("device"), py::arg("arch"))
       .def("supports", supports, py::arg("args"), py::arg("device"), py::arg("arch"))
-      .def("launch", launch, py::arg("args"), py::arg("stream"));
+      .def("launch", launch, py::arg("args"), py::arg("stream"))
+      .def("tune", tune, py::arg("args"), py::arg("stream"), py::arg("flags"), py::arg("budget_ns"),
+           py::arg("tolerance"));
   py::class_<Library>(module, "Library")
       .def("kernels",
            [](const Library &self, const std::string &symbol) { return kernels(self.handle, symbol); })
@@ -538,5 +583,7 @@ PYBIND11_MODULE(_runtime, module) {
   module.def("message", kpk_message);
   module.def("device_count", [] { return kpk_device_count(KPK_VENDOR_ANY); });
   module.def("use_dry_driver", use_dry_driver, py::arg("arch"), py::arg("succeed"));
+  module.def("set_tuning", set_tuning, py::arg("mode"), py::arg("table"), py::arg("shapes"),
+             py::arg("budget_ns"), py::arg("tolerance"));
   module.def("reserve_scratch", reserve_scratch, py::arg("bytes"), py::arg("device"));
 }

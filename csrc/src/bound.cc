@@ -56,7 +56,10 @@ kpk_status check_pinned(const DeviceState &device, const Function &function, con
   if (signature == 0) signature = kpk_signature(args, count);
   if (const kpk_status status = find_overload(view, args, count, signature, &index)) return status;
   const Choices &choices = *device.overloads[index];
-  *out = {&function, {some(args, count), count, 0, 0, 0}};
+  *out = {};
+  out->function = &function;
+  out->call = {some(args, count), count, 0, 0, 0};
+  out->terms.why = Terms::kPinned;
   if (index != variant.overload) return refuse_pinned(function, view.overloads[index], out->call);
   if (const kpk_status status = check_arguments(view, *choices.overload, choices.checks, true, &out->call))
     return status;
@@ -88,14 +91,14 @@ kpk_status refuse_elsewhere(const DeviceState &device) {
   DeviceState &device = state_of(bound);
   Chosen chosen;
   const auto *function = static_cast<const Function *>(bound.function);
-  if (const kpk_status status = function != nullptr
-                                    ? check_pinned(device, *function, args, count, signature, &chosen)
-                                    : choose(device, bound.context, args, count, signature, &chosen)) {
+  if (const kpk_status status =
+          function != nullptr ? check_pinned(device, *function, args, count, signature, &chosen)
+                              : choose_for(device, bound.context, stream, args, count, signature, &chosen)) {
     return or_fall_back(status, device, stream, args, count);
   }
   const bool known = device.last.load(std::memory_order_relaxed) == chosen.function;
   device.last.store(chosen.function, std::memory_order_release);
-  return launch_chosen(chosen, stream, known, &device.shortcut);
+  return launch_chosen(chosen, stream, known, function != nullptr ? nullptr : &device.shortcut);
 }
 
 bool is_of(const kpk_stream &stream, const kpk_bound &bound) {
@@ -103,11 +106,11 @@ bool is_of(const kpk_stream &stream, const kpk_bound &bound) {
 }
 
 // The shortcut that was taken last, if this launch can take it; otherwise null.
-inline const Shortcut *last_shortcut(const kpk_bound &bound, const kpk_stream &stream) {
+inline const Shortcut *last_taken(const kpk_bound &bound, const kpk_stream &stream) {
   const DeviceState &device = state_of(bound);
   const auto *pinned_to = static_cast<const Function *>(bound.function);
   const Shortcut *shortcut =
-      (pinned_to != nullptr ? pinned_to->shortcuts : device.shortcut).load(std::memory_order_acquire);
+      (pinned_to != nullptr ? pinned_to->pinned : device.shortcut).load(std::memory_order_acquire);
   if (shortcut == nullptr || !is_plain() || !is_of(stream, bound)) return nullptr;
   const Plan *plan = shortcut->plan;
   return plan != nullptr && plan->context == bound.context ? shortcut : nullptr;
@@ -125,7 +128,16 @@ const Function *last_launched(const kpk_bound &bound, const kpk_stream &stream) 
 [[gnu::noinline]] const Shortcut *other_shortcut(const kpk_bound &bound, const kpk_stream &stream,
                                                  uint64_t types) {
   const Function *last = last_launched(bound, stream);
-  return last == nullptr ? nullptr : keep(state_of(bound).shortcut, find_shortcut(*last, types));
+  if (last == nullptr) return nullptr;
+  if (bound.function != nullptr) return find_pinned(*last, types);
+  return keep(state_of(bound).shortcut, *last, find_shortcut(*last, types));
+}
+
+const Shortcut *other_shortcut(const kpk_bound &bound, const Function *last, const kpk_arg *args,
+                               uint32_t count) {
+  if (last == nullptr) return nullptr;
+  if (bound.function != nullptr) return find_pinned(*last, args, count);
+  return keep(state_of(bound).shortcut, *last, find_shortcut(*last, args, count));
 }
 
 // The last shortcut is none for this call, or there is something to say about the handle.
@@ -137,12 +149,12 @@ const Function *last_launched(const kpk_bound &bound, const kpk_stream &stream) 
     return kpk_launch(bound.kernel, stream, args, count, signature);
   if (!is_of(stream, bound) && !is_dry_device(*device.device)) return refuse_vendor(device);
   const Function *last = last_launched(bound, stream);
-  const Shortcut *tried = last_shortcut(bound, stream);
-  const Shortcut *shortcut =
-      last == nullptr ? nullptr : keep(device.shortcut, find_shortcut(*last, args, count));
+  const Shortcut *tried = last_taken(bound, stream);
+  const Shortcut *shortcut = other_shortcut(bound, last, args, count);
   kpk_status status;
-  if (shortcut == nullptr || shortcut == tried ||
-      !launch_args(*shortcut, stream.handle, args, count, &status)) {
+  if (shortcut == nullptr ||
+      ((shortcut == tried || !launch_args(*shortcut, stream.handle, args, count, &status)) &&
+       !launch_args_beside(*shortcut, stream.handle, args, count, &status))) {
     status = launch_anew(bound, stream.handle, some(args, count), count, signature);
   }
   return status != kElsewhere ? status : refuse_elsewhere(device);
@@ -240,7 +252,7 @@ kpk_status kpk_bind_call(const kpk_kernel *kernel, kpk_device device, const kpk_
 kpk_status kpk_launch_bound(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args, uint32_t count,
                             uint64_t signature) {
   if (const kpk_status status = kpk::check_bound("kpk_launch_bound", bound, args, count)) return status;
-  const kpk::Shortcut *shortcut = kpk::last_shortcut(*bound, stream);
+  const kpk::Shortcut *shortcut = kpk::last_taken(*bound, stream);
   kpk_status status;
   if (shortcut == nullptr || !kpk::launch_args(*shortcut, stream.handle, args, count, &status))
     return kpk::launch_otherwise(*bound, stream, args, count, signature);
@@ -251,20 +263,21 @@ kpk_status kpk_launch_bound_packed(const kpk_bound *bound, kpk_stream stream, co
   if (bound == nullptr || call == nullptr)
     return kpk::refuse_null("kpk_launch_bound_packed", "a handle and a call");
   if (bound->state == nullptr) return KPK_UNPACK;
-  const kpk::Shortcut *shortcut = kpk::last_shortcut(*bound, stream);
+  const kpk::Shortcut *shortcut = kpk::last_taken(*bound, stream);
   if (shortcut == nullptr || shortcut->types != call->types) {
     shortcut = kpk::other_shortcut(*bound, stream, call->types);
     if (shortcut == nullptr) return KPK_UNPACK;
   }
   kpk_status status;
-  const bool launched = kpk::launch_packed(*shortcut, stream.handle, *call, &status);
-  return launched && status != kpk::kElsewhere ? status : KPK_UNPACK;
+  if (!kpk::launch_packed(*shortcut, stream.handle, *call, &status))
+    return kpk::launch_packed_beside(*shortcut, stream.handle, *call);
+  return status != kpk::kElsewhere ? status : KPK_UNPACK;
 }
 
 kpk_status kpk_launch_bound_args(const kpk_bound *bound, kpk_stream stream, const kpk_arg *args,
                                  uint32_t count, uint64_t signature, uint64_t types) {
   if (const kpk_status status = kpk::check_bound("kpk_launch_bound_args", bound, args, count)) return status;
-  const kpk::Shortcut *tried = kpk::last_shortcut(*bound, stream);
+  const kpk::Shortcut *tried = kpk::last_taken(*bound, stream);
   if (types == 0 || tried == nullptr || tried->types != types)
     return kpk_launch_bound(bound, stream, args, count, signature);
   return kpk::launch_otherwise(*bound, stream, args, count, signature);

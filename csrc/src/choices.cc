@@ -56,16 +56,20 @@ bool fill_candidate(const KernelView &view, uint32_t index, uint32_t image, bool
   made.variant = index;
   made.image = image;
   *most = INT64_MAX;
-  if (variant.requirements.count != 0 || variant.prefer != 0) return false;
-  if (variant.guard == 0) return true;
-  Bound bound = {INT64_MIN, INT64_MAX, 0};
-  if (!is_bound(view.exprs + variant.guard, &bound)) return false;
-  if (*bounded && bound.param != choices->param) return false;
-  *bounded = true;
-  choices->param = bound.param;
-  made.least = bound.least;
-  *most = bound.most;
-  return true;
+  made.bounded = variant.requirements.count == 0;
+  if (variant.guard != 0) {
+    Bound bound = {INT64_MIN, INT64_MAX, 0};
+    const bool is_one = is_bound(view.exprs + variant.guard, &bound);
+    if (is_one && (!*bounded || bound.param == choices->param)) {
+      *bounded = true;
+      choices->param = bound.param;
+      made.least = bound.least;
+      *most = bound.most;
+    } else {
+      made.bounded = false;
+    }
+  }
+  return made.bounded && variant.prefer == 0;
 }
 
 constexpr size_t kLine = 64;
@@ -73,7 +77,8 @@ constexpr size_t lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLin
 
 }  // namespace
 
-Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, const Device &device) {
+Choices *make_choices(const KernelView &view, uint32_t index, const Device &device) {
+  const kpk_abi_overload &overload = view.overloads[index];
   // One block: the choices, the checks and bounds right behind them, then the candidates.
   const size_t checks = sizeof(Choices);
   const size_t most = checks + (view.params.size() * sizeof(ParamCheck) + 7) / 8 * 8;
@@ -86,6 +91,7 @@ Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, 
   made->signature = overload.signature;
   made->overload = &overload;
   made->candidates = reinterpret_cast<Candidate *>(block + candidates);
+  made->index = index;
   made->param_count = view.params.size();
   made->has_selected = overload.selected != 0;
   auto *filled = reinterpret_cast<ParamCheck *>(block + checks);
@@ -95,12 +101,14 @@ Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, 
   made->most = bounds;
   bool bounded = false;  // has a guard said what `param` is?
   for (uint32_t v = overload.first_variant; v < overload.first_variant + overload.variant_count; ++v) {
-    const uint32_t image = best_image(view, view.variants[v], device);
+    const kpk_abi_variant &variant = view.variants[v];
+    // Of a variant without an image, too: a key knows the classes that any target has.
+    made->ones_and_nulls = made->ones_and_nulls || (variant.equal_1 | variant.null) != 0;
+    const uint32_t image = best_image(view, variant, device);
     if (image == kNoImage) continue;
     const bool plain = fill_candidate(view, v, image, &bounded, made, &bounds[made->count]);
     Candidate &last = made->candidates[made->count++];
     last.general = !plain;
-    made->ones_and_nulls = made->ones_and_nulls || (last.equal_1 | last.null) != 0;
   }
   return made;
 }

@@ -16,6 +16,7 @@ constexpr int kMaxThreadsPerBlock = 1, kMaxGridDimX = 5, kCapabilityMajor = 75, 
 constexpr int kMaxSharedOptin = 97;  // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 constexpr int kMaxRegisters = 12;    // CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK
 constexpr int kClusterLaunch = 120;  // CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH
+constexpr int kMultiprocessors = 16, kL2Bytes = 38;
 
 Device g_devices[kMaxDevices];
 int g_device_count;
@@ -46,6 +47,8 @@ bool describe_device(int ordinal, Device *device) {
   device->max_shared_bytes = static_cast<uint32_t>(attribute(kMaxSharedOptin, native));
   device->max_registers = static_cast<uint32_t>(attribute(kMaxRegisters, native));
   device->has_clusters = attribute(kClusterLaunch, native) != 0;
+  device->multiprocessors = static_cast<uint32_t>(attribute(kMultiprocessors, native));
+  device->l2_bytes = static_cast<uint64_t>(attribute(kL2Bytes, native));
   for (int axis = 0; axis < 3; ++axis) {
     device->max_grid[axis] = static_cast<uint64_t>(attribute(kMaxGridDimX + axis, native));
   }
@@ -70,6 +73,11 @@ void open_driver() {
 #define KPK_RESOLVE(name, symbol, params) memory = library_function(library, symbol, &g_api.name) && memory;
   KPK_CUDA_MEMORY(KPK_RESOLVE)
 #undef KPK_RESOLVE
+  bool bench = g_api.memset_async != nullptr && g_api.stream_synchronize != nullptr;
+#define KPK_RESOLVE(name, symbol, params) bench = library_function(library, symbol, &g_api.name) && bench;
+  KPK_CUDA_BENCH(KPK_RESOLVE)
+#undef KPK_RESOLVE
+  g_api.has_bench = bench;
   library_function(library, "cuThreadExchangeStreamCaptureMode", &g_api.exchange_capture_mode);
   library_function(library, "cuOccupancyMaxActiveBlocksPerMultiprocessor", &g_api.occupancy_blocks);
   library_function(library, "cuTensorMapEncodeTiled", &g_api.encode_tiled);

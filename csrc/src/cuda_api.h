@@ -13,7 +13,7 @@ namespace kpk::cuda {
 using CUresult = int;
 using CUdevice = int;
 constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201, kInvalidHandle = 400,
-                   kContextDestroyed = 709;
+                   kContextDestroyed = 709, kOutOfMemory = 2, kCaptureImplicit = 906;
 
 // X(field, symbol, parameters). What every driver has.
 #define KPK_CUDA_REQUIRED(X)                                                                        \
@@ -52,6 +52,22 @@ constexpr CUresult kSuccess = 0, kNotInitialized = 3, kInvalidContext = 201, kIn
   X(stream_synchronize, "cuStreamSynchronize", (void *))                              \
   X(stream_destroy, "cuStreamDestroy_v2", (void *))
 
+// What measuring takes beyond these.
+#define KPK_CUDA_BENCH(X)                                                        \
+  X(stream_capturing, "cuStreamIsCapturing", (void *, int *))                    \
+  X(mem_info, "cuMemGetInfo_v2", (size_t *, size_t *))                           \
+  X(mem_alloc, "cuMemAlloc_v2", (uint64_t *, size_t))                            \
+  X(mem_free, "cuMemFree_v2", (uint64_t))                                        \
+  X(copy_dtod, "cuMemcpyDtoDAsync_v2", (uint64_t, uint64_t, size_t, void *))     \
+  X(copy_dtoh, "cuMemcpyDtoHAsync_v2", (void *, uint64_t, size_t, void *))       \
+  X(copy_htod, "cuMemcpyHtoDAsync_v2", (uint64_t, const void *, size_t, void *)) \
+  X(event_create, "cuEventCreate", (void **, unsigned))                          \
+  X(event_destroy, "cuEventDestroy_v2", (void *))                                \
+  X(event_record, "cuEventRecord", (void *, void *))                             \
+  X(event_query, "cuEventQuery", (void *))                                       \
+  X(event_synchronize, "cuEventSynchronize", (void *))                           \
+  X(event_elapsed, "cuEventElapsedTime", (float *, void *, void *))
+
 // CUmemPoolProps of cuda.h: 88 bytes.
 struct PoolProps {
   int allocation_type;
@@ -81,9 +97,11 @@ struct alignas(64) Api {
 #define KPK_FIELD(name, symbol, params) CUresult(*name) params;
   KPK_CUDA_REQUIRED(KPK_FIELD)
   KPK_CUDA_MEMORY(KPK_FIELD)
+  KPK_CUDA_BENCH(KPK_FIELD)
 #undef KPK_FIELD
-  bool has_memory;                                             // all of KPK_CUDA_MEMORY
-  CUresult (*exchange_capture_mode)(int *);                    // null before 10.1
+  bool has_memory;                           // all of KPK_CUDA_MEMORY
+  bool has_bench;                            // all of KPK_CUDA_BENCH, and what it takes of the above
+  CUresult (*exchange_capture_mode)(int *);  // null before 10.1
   CUresult (*param_info)(void *, size_t, size_t *, size_t *);  // cuFuncGetParamInfo: null before 12.4
   CUresult (*module_load_ex)(void **, const void *, unsigned, int *, void **);  // for the log of the JIT
   CUresult (*occupancy_blocks)(int *, void *, int, size_t);
@@ -105,6 +123,7 @@ kpk_status failed(const char *subject, const char *call, CUresult code);
 inline bool is_default_stream(const void *stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
 
 extern const Driver kDriver;  // driver_cuda.cc
+extern const Bench kBench;    // cuda_bench.cc
 // How many clusters of the plan's image the device runs at once; `*clusters` stays where it has none, or the driver
 // does not say.
 kpk_status clusters_at_once(const Plan &plan, const char *symbol, int *clusters);

@@ -31,6 +31,9 @@ struct alignas(64) Device {
   uint32_t max_registers;     // of a block; 0: not to be checked
   bool has_clusters;
   char arch[64];  // "sm_90", "gfx90a:sramecc+:xnack-"
+  // What tuning asks for.
+  uint32_t multiprocessors;  // or compute units; 0: the driver does not say
+  uint64_t l2_bytes;         // 0: the driver does not say
 };
 
 constexpr uint32_t kMaxDevices = 64;       // of one driver

@@ -46,6 +46,41 @@ struct LaunchRequest {
 // message says what the driver did.
 constexpr kpk_status kElsewhere = static_cast<kpk_status>(15);
 
+// What measuring asks of a driver beyond launching: see tune/search.h. Each call is one of the driver's, on a device
+// that enter() has made current, in the stream's order where it takes one. `subject` is for messages.
+struct Bench {
+  // Makes the device, and where there are contexts this one, current in the thread, which may allocate and wait from
+  // now on whatever other streams capture. Undone by leave(), if it succeeds.
+  struct Before {
+    void *context;
+    int device;
+    int capture_mode;
+    bool changed, relaxed;
+  };
+  kpk_status (*enter)(const Device &device, uint64_t context, const char *subject, Before *before);
+  void (*leave)(const Before &before);
+  // Is the stream capturing, or would work on it break another's capture?
+  kpk_status (*capturing)(void *stream, const char *subject, bool *out);
+  kpk_status (*free_bytes)(const char *subject, uint64_t *out);
+  // Aligned to 256 bytes. KPK_ERROR_MEMORY if there is not so much.
+  kpk_status (*allocate)(uint64_t bytes, const char *subject, uint64_t *address);
+  void (*release)(uint64_t address);
+  kpk_status (*copy)(uint64_t to, uint64_t from, uint64_t bytes, void *stream, const char *subject);
+  kpk_status (*read)(void *to, uint64_t from, uint64_t bytes, void *stream,
+                     const char *subject);  // and waits
+  kpk_status (*write)(uint64_t to, const void *from, uint64_t bytes, void *stream,
+                      const char *subject);  // and waits
+  kpk_status (*fill)(uint64_t to, uint8_t value, uint64_t bytes, void *stream, const char *subject);
+  kpk_status (*wait)(void *stream, const char *subject);
+  kpk_status (*create_event)(const char *subject, void **event);
+  void (*destroy_event)(void *event);
+  kpk_status (*record)(void *event, void *stream, const char *subject);
+  // Has the device come to where it was recorded?
+  bool (*reached)(void *event);
+  // Waits for `end`.
+  kpk_status (*elapsed_us)(void *begin, void *end, const char *subject, double *us);
+};
+
 struct Driver {
   const char *name;
   // Where a stream runs, and makes its context current where it is not: `before` is what leave() puts back. A
@@ -84,6 +119,7 @@ struct Driver {
                        const char *symbol, void *map);
   // Would load() take the image, as far as can be said before? Null: there is nothing to say.
   kpk_status (*accepts)(const LoadRequest &request) = nullptr;
+  const Bench *bench = nullptr;  // null: nothing can be measured
 };
 
 // Opens libcuda or libamdhip64 on first use. Null if there is none, or no device of it; then `*why` says so.
@@ -99,8 +135,9 @@ enum class Dry : uint8_t { kUnknown, kNo, kYes };
 struct alignas(64) Switches {
   std::atomic<const Driver *> drivers[3];  // by vendor, KPK_VENDOR_ANY too: what find_driver() has found
   std::atomic<Dry> dry;
-  std::atomic<bool> watched;  // somebody wants to know of launches: see observe.h
+  std::atomic<uint8_t> watched;  // Watch: who wants to see each launch, which then takes no shortcut
 };
+enum Watch : uint8_t { kObserved = 1, kRecorded = 2 };  // see observe.h and tune/shapes.h
 extern Switches g_switches;
 
 // Whether it is one of the dry driver's: then there is no memory.

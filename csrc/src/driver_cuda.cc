@@ -110,7 +110,8 @@ kpk_status clusters_at_once(const Plan &plan, const char *symbol, int *clusters)
   return code == kSuccess ? KPK_OK : failed(symbol, "cuOccupancyMaxActiveClusters", code);
 }
 
-const Driver kDriver = {"CUDA", enter,    leave,     asks, here, place,   context_of, load,   unload,
-                        launch, allocate, give_back, skip, zero, reserve, occupancy,  encode, accepts};
+const Driver kDriver = {"CUDA",  enter,     leave,  asks,     here,      place, context_of,
+                        load,    unload,    launch, allocate, give_back, skip,  zero,
+                        reserve, occupancy, encode, accepts,  &kBench};
 
 }  // namespace kpk::cuda

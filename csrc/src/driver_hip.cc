@@ -26,7 +26,9 @@ int g_version;
 
 namespace {
 
-constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;  // hipDeviceAttribute_t, ROCm 6 and 7
+// hipDeviceAttribute_t, ROCm 6 and 7
+constexpr int kMaxThreadsPerBlock = 56, kMaxSharedMemoryPerBlock = 74;
+constexpr int kMultiprocessors = 63, kL2Bytes = 19;
 
 // hipDeviceProp_tR0600: gcnArchName is 256 bytes at 1160 of 1472 (offsetof in ROCm 6's hip_runtime_api.h).
 constexpr size_t kPropertiesBytes = 1472, kArchNameOffset = 1160, kArchNameBytes = 256;
@@ -58,6 +60,8 @@ bool describe_device(int ordinal, Device *device) {
   device->max_threads = static_cast<uint32_t>(attribute(kMaxThreadsPerBlock, ordinal, 1024));
   device->max_shared_bytes = static_cast<uint32_t>(
       attribute(kMaxSharedMemoryPerBlock, ordinal, static_cast<int>(device->max_shared_bytes)));
+  device->multiprocessors = static_cast<uint32_t>(attribute(kMultiprocessors, ordinal, 0));
+  device->l2_bytes = static_cast<uint64_t>(attribute(kL2Bytes, ordinal, 0));
   return true;
 }
 
@@ -246,8 +250,9 @@ kpk_status failed(const char *subject, const char *call, hipError code) {
   return status;
 }
 
-const Driver kDriver = {"HIP",  enter,    leave,     asks, here, place,   context_of, load,   unload,
-                        launch, allocate, give_back, skip, zero, reserve, occupancy,  nullptr};
+const Driver kDriver = {"HIP",   enter,     leave,   asks,     here,      place, context_of,
+                        load,    unload,    launch,  allocate, give_back, skip,  zero,
+                        reserve, occupancy, nullptr, nullptr,  &kBench};
 
 }  // namespace kpk::hip
 

@@ -8,6 +8,7 @@
 #include "message.h"
 #include "select.h"
 #include "tensor.h"
+#include "tune/tuning.h"
 
 namespace kpk {
 namespace {
@@ -71,7 +72,7 @@ kpk_status check_tensors(const Answer &answer) {
   return fill_tensors(request);
 }
 
-kpk_status ask_device(const DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
+kpk_status ask_device(DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
                       Answer *out) {
   const KernelView &view = device.kernel->view;
   const Choices *choices = nullptr;
@@ -83,7 +84,10 @@ kpk_status ask_device(const DeviceState &device, const kpk_arg *args, uint32_t c
     return status;
   }
   out->choices = choices;
-  out->candidate = select(view, *choices, out->call);
+  out->tuned.call = out->call;
+  out->tuned.device = &device;
+  out->tuned.choices = choices;
+  out->candidate = pick_tuned(device, &out->tuned) ? out->tuned.candidate : select(view, *choices, out->call);
   if (out->candidate == nullptr) return refuse_variant(device);
   if (const kpk_status status = find_image(out)) return status;
   if (const kpk_status status = fill_grid(out->plan, out->call, out->grid, &out->empty)) return status;
@@ -164,6 +168,7 @@ void add_variant(const Answer &answer, uint32_t index, Text *out) {
   if (verdict == Verdict::kNotBuilt) return out->add("no image for %s", answer.device->device->arch);
   add_reason(view, variant, verdict, error, answer.call, out);
   if (verdict != Verdict::kEligible || answer.candidate == nullptr) return;
+  if (answer.tuned.by_key) return out->add(", but tuning found another");
   const bool preferred = variant.prefer != 0 || view.variants[answer.candidate->variant].prefer != 0;
   out->add(preferred ? ", but preferred less" : ", but after the chosen one");
 }
@@ -211,6 +216,9 @@ void add_decision(const Answer &answer, Text *out) {
   add_chosen(answer, out);
   out->add(", grid %u x %u x %u, block %u, shared %u bytes", grid[0], grid[1], grid[2], plan.block,
            plan.shared_bytes + plan.image->static_shared_bytes);
+  if (answer.tuned.tuning == nullptr) return;
+  out->add("\n");
+  add_tuned_text(answer.tuned, out);
 }
 
 void add_refusal(const Answer &answer, Text *out) {

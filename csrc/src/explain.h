@@ -3,6 +3,7 @@
 
 #include "call.h"
 #include "device.h"
+#include "launch.h"
 #include "module.h"
 #include "plan.h"
 
@@ -15,6 +16,7 @@ struct Answer {
   const Choices *choices;  // of the overload that takes the call
   Call call;
   const Candidate *candidate;  // that runs
+  Chosen tuned;                // what tuning says; of any key where it says nothing
   Plan plan;  // of the image that would be loaded, without what loading brings and the stores
   uint32_t grid[3];
   bool empty;  // the grid: nothing is launched

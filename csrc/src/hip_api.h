@@ -12,7 +12,7 @@ namespace kpk::hip {
 using hipError = int;
 constexpr hipError kSuccess = 0, kInvalidImage = 200, kNoBinaryForGpu = 209, kFileNotFound = 301,
                    kInvalidHandle = 400;
-constexpr hipError kCaptureUnsupported = 900;
+constexpr hipError kCaptureUnsupported = 900, kOutOfMemory = 2, kCaptureImplicit = 906;
 
 #define KPK_HIP_REQUIRED(X)                                                                         \
   X(init, "hipInit", (unsigned))                                                                    \
@@ -45,6 +45,17 @@ constexpr hipError kCaptureUnsupported = 900;
   X(stream_destroy, "hipStreamDestroy", (void *))                                                  \
   X(exchange_capture_mode, "hipThreadExchangeStreamCaptureMode", (int *))                          \
   X(occupancy, "hipModuleOccupancyMaxActiveBlocksPerMultiprocessor", (int *, void *, int, size_t)) \
+  X(stream_capturing, "hipStreamIsCapturing", (void *, int *))                                     \
+  X(mem_info, "hipMemGetInfo", (size_t *, size_t *))                                               \
+  X(mem_alloc, "hipMalloc", (uint64_t *, size_t))                                                  \
+  X(mem_free, "hipFree", (uint64_t))                                                               \
+  X(copy_async, "hipMemcpyAsync", (uint64_t, uint64_t, size_t, int, void *))                       \
+  X(event_create, "hipEventCreateWithFlags", (void **, unsigned))                                  \
+  X(event_destroy, "hipEventDestroy", (void *))                                                    \
+  X(event_record, "hipEventRecord", (void *, void *))                                              \
+  X(event_query, "hipEventQuery", (void *))                                                        \
+  X(event_synchronize, "hipEventSynchronize", (void *))                                            \
+  X(event_elapsed, "hipEventElapsedTime", (float *, void *, void *))                               \
   X(launch_kernel_ex, "hipDrvLaunchKernelEx", (const LaunchConfig *, void *, void **, void **))    \
   X(launch_cooperative, "hipModuleLaunchCooperativeKernel",                                        \
     (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **))
@@ -99,5 +110,6 @@ extern int g_version;  // 10^7 * major + 10^5 * minor
 kpk_status failed(const char *subject, const char *call, hipError code);
 
 extern const Driver kDriver;  // driver_hip.cc
+extern const Bench kBench;    // hip_bench.cc
 
 }  // namespace kpk::hip

@@ -17,24 +17,10 @@
 #include "scratch.h"
 #include "select.h"
 #include "tensor.h"
+#include "tune/tuning.h"
 
 namespace kpk {
 namespace {
-
-// No variant may run: says why, by the first of two reasons that explains it all.
-[[gnu::cold]] kpk_status refuse_variant(const DeviceState &device, const Choices &choices, const Call &call) {
-  const KernelView &view = device.kernel->view;
-  uint32_t with_image = 0;
-  for (uint32_t k = 0; k < view.overloads.size(); ++k) with_image += device.overloads[k]->count;
-  Text why = message();
-  if (with_image == 0) {
-    add_no_image(view, *device.device, &why);
-    return KPK_ERROR_NO_IMAGE;
-  }
-  add_no_variant(view, *device.device, &why);
-  add_reasons(view, *choices.overload, call, *device.device, &why);
-  return KPK_ERROR_NO_VARIANT;
-}
 
 // The call is not of the overload that the last one was of: finds its own.
 [[gnu::noinline]] kpk_status other_overload(const DeviceState &device, const kpk_arg *args, uint32_t count,
@@ -72,27 +58,6 @@ struct Request {
   const Function *launched;
 };
 
-// Checks the arguments, finds overload and variant: all of choosing but the function.
-kpk_status select_candidate(DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
-                            Candidate **candidate, Chosen *out) {
-  const KernelView &view = device.kernel->view;
-  const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
-  if (signature == 0) signature = kpk_signature(args, count);
-  Choices *choices = device.overloads[index];
-  if (choices->signature != signature || choices->param_count != count ||
-      (choices->has_selected && !selects(view, *choices->overload, args))) {
-    if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
-      return status;
-  }
-  out->call = {some(args, count), count, 0, 0, 0};
-  if (const kpk_status status =
-          check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call)) {
-    return status;
-  }
-  *candidate = select(view, *choices, out->call);
-  return *candidate != nullptr ? KPK_OK : refuse_variant(device, *choices, out->call);
-}
-
 kpk_status launch_and_remember(KernelState &state, const Chosen &chosen, Request &request) {
   StateSlot &slot = slot_of(request.kernel);
   std::atomic<const Function *> &recent = recent_at(state, chosen.function->place);
@@ -108,8 +73,8 @@ kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
   DeviceState *device = nullptr;
   if (const kpk_status status = device_state(state, *place.device, &device)) return status;
   Chosen chosen;
-  if (const kpk_status status =
-          choose(*device, place.context, request.args, request.count, request.signature, &chosen)) {
+  if (const kpk_status status = choose_for(*device, place.context, request.stream.handle, request.args,
+                                           request.count, request.signature, &chosen)) {
     return or_fall_back(status, *device, request.stream.handle, request.args, request.count);
   }
   return launch_and_remember(state, chosen, request);
@@ -154,14 +119,13 @@ kpk_status launch_at(KernelState &state, const Place &place, Request &request) {
   if (const kpk_status status = kernel_state(request.kernel, &state)) return status;
   if (const kpk_status status = device_state(*state, *last.plan.device, &device)) return status;
   Chosen chosen;
-  Candidate *candidate = nullptr;
-  if (select_candidate(*device, request.args, request.count, request.signature, &candidate, &chosen) !=
-      KPK_OK) {
+  if (select_candidate(*device, request.args, request.count, request.signature, &chosen) != KPK_OK) {
     message();
     return launch_where_stream_is(request);
   }
-  chosen.function = find_function(candidate->functions.load(std::memory_order_acquire), last.plan.context);
-  if (chosen.function == nullptr) return launch_where_stream_is(request);
+  chosen.function =
+      find_function(chosen.candidate->functions.load(std::memory_order_acquire), last.plan.context);
+  if (chosen.function == nullptr || chosen.open) return launch_where_stream_is(request);
   const kpk_status status = launch_and_remember(*state, chosen, request);
   return status == kElsewhere ? launch_elsewhere(*chosen.function, request) : status;
 }
@@ -179,14 +143,6 @@ const Function *last_launched(const kpk_kernel &kernel, const kpk_stream &stream
   return last != nullptr && last->place == place && last->plan.device->driver == &driver ? last : nullptr;
 }
 
-// The shortcut that was taken last, if this launch goes where that one went, unasked; otherwise null.
-inline const Shortcut *last_shortcut(const StateSlot &slot, const kpk_stream &stream) {
-  const Shortcut *shortcut = slot.shortcut.load(std::memory_order_acquire);
-  const bool good = shortcut != nullptr && is_plain() && is_driver_of(stream, shortcut->driver) &&
-                    !slot.asks.load(std::memory_order_relaxed);
-  return good ? shortcut : nullptr;
-}
-
 // For a call of other types, or in another place. Asks nobody before the kernel has shortcuts.
 [[gnu::noinline]] const Shortcut *other_shortcut(const kpk_kernel &kernel, const kpk_stream &stream,
                                                  uint64_t types) {
@@ -202,10 +158,11 @@ inline const Shortcut *last_shortcut(const StateSlot &slot, const kpk_stream &st
   const Function *last = last_launched(kernel, stream);
   if (last == nullptr) return launch_where_stream_is(request);
   const Shortcut *tried = last_shortcut(slot_of(kernel), stream);
-  const Shortcut *shortcut = keep(slot_of(kernel).shortcut, find_shortcut(*last, args, count));
+  const Shortcut *shortcut = keep(slot_of(kernel).shortcut, *last, find_shortcut(*last, args, count));
   kpk_status status;
-  if (shortcut == nullptr || shortcut == tried ||
-      !launch_args(*shortcut, stream.handle, args, count, &status)) {
+  if (shortcut == nullptr ||
+      ((shortcut == tried || !launch_args(*shortcut, stream.handle, args, count, &status)) &&
+       !launch_args_beside(*shortcut, stream.handle, args, count, &status))) {
     return launch_anew(*last, request);
   }
   return status == kElsewhere ? launch_elsewhere(*last, request) : status;
@@ -219,15 +176,47 @@ inline const Shortcut *last_shortcut(const StateSlot &slot, const kpk_stream &st
 
 }  // namespace
 
-kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, uint32_t count,
-                  uint64_t signature, Chosen *out) {
-  Candidate *candidate = nullptr;
-  if (const kpk_status status = select_candidate(device, args, count, signature, &candidate, out))
-    return status;
-  return function_of(device, *candidate, context, &out->function);
+kpk_status begin_choice(DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
+                        Chosen *out) {
+  const KernelView &view = device.kernel->view;
+  const uint32_t index = device.kernel->overload.load(std::memory_order_relaxed);
+  if (signature == 0) signature = kpk_signature(args, count);
+  Choices *choices = device.overloads[index];
+  if (choices->signature != signature || choices->param_count != count ||
+      (choices->has_selected && !selects(view, *choices->overload, args))) {
+    if (const kpk_status status = other_overload(device, args, count, signature, index, &choices))
+      return status;
+  }
+  out->device = &device;
+  out->choices = choices;
+  out->call = {some(args, count), count, 0, 0, 0};
+  out->terms = {Terms::kFirst, nullptr, nullptr, nullptr};
+  out->tuning = nullptr;
+  out->version = device.version.load(std::memory_order_acquire);
+  out->by_key = out->open = false;
+  return check_arguments(view, *choices->overload, choices->checks, choices->ones_and_nulls, &out->call);
 }
 
-namespace {
+kpk_status select_candidate(DeviceState &device, const kpk_arg *args, uint32_t count, uint64_t signature,
+                            Chosen *out) {
+  if (const kpk_status status = begin_choice(device, args, count, signature, out)) return status;
+  if (device.tuning.load(std::memory_order_acquire) != nullptr && select_tuned(device, out)) return KPK_OK;
+  out->candidate = select(device.kernel->view, *out->choices, out->call);
+  return out->candidate != nullptr ? KPK_OK : refuse_variant(device, *out->choices, out->call);
+}
+
+kpk_status choose(DeviceState &device, uint64_t context, const kpk_arg *args, uint32_t count,
+                  uint64_t signature, Chosen *out) {
+  if (const kpk_status status = select_candidate(device, args, count, signature, out)) return status;
+  return function_of(device, *out->candidate, context, &out->function);
+}
+
+kpk_status choose_for(DeviceState &device, uint64_t context, void *stream, const kpk_arg *args,
+                      uint32_t count, uint64_t signature, Chosen *out) {
+  if (const kpk_status status = select_candidate(device, args, count, signature, out)) return status;
+  if (out->open) search_for_launch(device, context, stream, out);
+  return function_of(device, *out->candidate, context, &out->function);
+}
 
 kpk_status launch_function(const Plan &plan, const Call &call, void *stream) {
   LaunchRequest request{&plan, call.args, {}, stream, nullptr};
@@ -238,23 +227,78 @@ kpk_status launch_function(const Plan &plan, const Call &call, void *stream) {
   request.params = static_cast<unsigned char *>(__builtin_alloca_with_align(plan.param_bytes + 1, 128 * 8));
   std::memset(request.params, 0, plan.param_bytes);  // what lies between arguments is nobody's
   fill_params(plan, call.args, request.params);
-  if (g_switches.watched.load(std::memory_order_relaxed)) return watch_launch(request, launch_filled);
+  if ((g_switches.watched.load(std::memory_order_relaxed) & kObserved) != 0)
+    return watch_launch(request, launch_filled);
   return launch_filled(request);
+}
+
+namespace {
+
+// Of a tuned kernel, calls that change their keys in turns come by as often as those that do not.
+bool has_come_by(Tuned &tuned) {
+  if (tuned.seen.load(std::memory_order_relaxed)) return true;
+  tuned.seen.store(true, std::memory_order_relaxed);
+  return false;
+}
+
+// Is the shortcut found from the one that is looked at first?
+bool is_beside(const Shortcut &learnt, const Shortcut *first) {
+  return first != nullptr && first->keyed != nullptr && learnt.keyed->tuned->way.load() == &learnt &&
+         first->keyed->tuning == learnt.keyed->tuning && first->types == learnt.types &&
+         beside(*first, &learnt) != nullptr;
+}
+
+[[gnu::noinline]] void learn(const Chosen &chosen, First *first) {
+  Terms terms = chosen.terms;
+  if (chosen.tuning != nullptr && !complete_terms(chosen, &terms)) return;
+  const Shortcut *learnt = learn_shortcut(*chosen.function, chosen.call, terms);
+  if (learnt == nullptr || first == nullptr) return;
+  const Shortcut *none = nullptr;
+  if (terms.tuned != nullptr) terms.tuned->way.compare_exchange_strong(none, learnt);
+  // What has none leaves the place to other calls of the kernel; and all threads read it.
+  const Shortcut *before = first->load(std::memory_order_relaxed);
+  if (before != learnt && !(terms.tuned != nullptr && is_beside(*learnt, before)))
+    publish(*first, *chosen.function, learnt);
+  drop_overtaken(*chosen.device, chosen.version);
 }
 
 }  // namespace
 
-kpk_status launch_chosen(const Chosen &chosen, void *stream, bool known,
-                         std::atomic<const Shortcut *> *shortcut) {
+kpk_status launch_chosen(const Chosen &chosen, void *stream, bool known, First *first) {
   const Function &function = *chosen.function;
   const kpk_status status = launch_function(function.plan, chosen.call, stream);
   // A dry launch has more to say than a shortcut knows.
-  if (status != KPK_OK || !known || is_dry_device(*function.plan.device)) return status;
-  const Shortcut *learnt = learn_shortcut(function, chosen.call.args, chosen.call.count);
-  // What has none leaves the place to other calls of the kernel; and all threads read it.
-  if (learnt != nullptr && shortcut->load(std::memory_order_relaxed) != learnt)
-    shortcut->store(learnt, std::memory_order_release);
+  if (status != KPK_OK || is_dry_device(*function.plan.device)) return status;
+  if (chosen.terms.tuned != nullptr ? has_come_by(*chosen.terms.tuned) : known) learn(chosen, first);
   return status;
+}
+
+kpk_status launch_packed_beside(const Shortcut &tried, void *stream, const kpk_packed &call) {
+  const Shortcut *way = tried.keyed == nullptr ? nullptr : beside(tried, other_way(tried, call));
+  kpk_status status;
+  if (way == nullptr || way->types != call.types || !launch_packed(*way, stream, call, &status))
+    return KPK_UNPACK;
+  return status != kElsewhere ? status : KPK_UNPACK;
+}
+
+bool launch_args_beside(const Shortcut &tried, void *stream, const kpk_arg *args, uint32_t count,
+                        kpk_status *status) {
+  const Shortcut *way = tried.keyed == nullptr ? nullptr : beside(tried, other_way(tried, args));
+  return way != nullptr && launch_args(*way, stream, args, count, status);
+}
+
+[[gnu::cold]] kpk_status refuse_variant(const DeviceState &device, const Choices &choices, const Call &call) {
+  const KernelView &view = device.kernel->view;
+  uint32_t with_image = 0;
+  for (uint32_t k = 0; k < view.overloads.size(); ++k) with_image += device.overloads[k]->count;
+  Text why = message();
+  if (with_image == 0) {
+    add_no_image(view, *device.device, &why);
+    return KPK_ERROR_NO_IMAGE;
+  }
+  add_no_variant(view, *device.device, &why);
+  add_reasons(view, *choices.overload, call, *device.device, &why);
+  return KPK_ERROR_NO_VARIANT;
 }
 
 kpk_status refuse_null(const char *call, const char *what) {
@@ -299,8 +343,9 @@ kpk_status kpk_launch_packed(const kpk_kernel *kernel, kpk_stream stream, const 
     if (shortcut == nullptr) return KPK_UNPACK;
   }
   kpk_status status;
-  const bool launched = kpk::launch_packed(*shortcut, stream.handle, *call, &status);
-  return launched && status != kpk::kElsewhere ? status : KPK_UNPACK;
+  if (!kpk::launch_packed(*shortcut, stream.handle, *call, &status))
+    return kpk::launch_packed_beside(*shortcut, stream.handle, *call);
+  return status != kpk::kElsewhere ? status : KPK_UNPACK;
 }
 
 kpk_status kpk_launch_args(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,

@@ -1,6 +1,5 @@
 #include "message.h"
 
-#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 
@@ -19,13 +18,17 @@ void Text::clear() {
 }
 
 void Text::add(const char *format, ...) {
-  if (nowhere_) return;
-  const bool full = length_ >= bytes_;
   va_list args;
   va_start(args, format);
+  add_list(format, args);
+  va_end(args);
+}
+
+void Text::add_list(const char *format, va_list args) {
+  if (nowhere_) return;
+  const bool full = length_ >= bytes_;
   const int more =
       std::vsnprintf(full ? nullptr : data_ + length_, full ? 0 : bytes_ - length_, format, args);
-  va_end(args);
   if (more > 0) length_ += static_cast<size_t>(more);
   if (length_ >= bytes_ && bytes_ > 4) std::memcpy(data_ + bytes_ - 4, "...", 4);
 }

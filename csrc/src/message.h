@@ -4,6 +4,7 @@
 
 #include <kpack/kpack.h>
 
+#include <cstdarg>
 #include <cstddef>
 
 namespace kpk {
@@ -20,6 +21,7 @@ class Text {
   }
   void clear();
   [[gnu::format(printf, 2, 3)]] void add(const char *format, ...);
+  [[gnu::format(printf, 2, 0)]] void add_list(const char *format, va_list args);
   // Length that the text has, or would have without the bound.
   size_t length() const { return length_; }
 

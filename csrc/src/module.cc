@@ -9,6 +9,9 @@
 #include "lock.h"
 #include "message.h"
 #include "observe.h"
+#include "tune/op.h"
+#include "tune/tuning.h"
+#include "ways.h"
 
 namespace kpk {
 namespace {
@@ -45,16 +48,18 @@ kpk_status check_format(const kpk_kernel &kernel) {
   return KPK_OK;
 }
 
+// At an offset in the pool; 0 is none.
+bool is_program_at(const KernelView &view, uint32_t at) {
+  const uint32_t bytes = view.kernel->expr_bytes;
+  return at == 0 || (at < bytes && is_program(view.exprs + at, view.exprs + bytes, view.params.size(),
+                                              view.constexprs.size()));
+}
+
 bool are_programs(const KernelView &view, const kpk_abi_variant &variant) {
-  const uint8_t *end = view.exprs + view.kernel->expr_bytes;
   const uint32_t programs[] = {variant.guard, variant.grid[0], variant.grid[1], variant.grid[2],
                                variant.prefer};
   for (const uint32_t at : programs) {
-    if (at == 0) continue;
-    if (at >= view.kernel->expr_bytes ||
-        !is_program(view.exprs + at, end, view.params.size(), view.constexprs.size())) {
-      return false;
-    }
+    if (!is_program_at(view, at)) return false;
   }
   return true;
 }
@@ -63,6 +68,7 @@ kpk_status check_expressions(const KernelView &view) {
   const bool known = view.exprs == nullptr || view.exprs[0] == KPK_EXPR_VERSION;
   bool good = known;
   for (uint32_t v = 0; good && v < view.variants.size(); ++v) good = are_programs(view, view.variants[v]);
+  for (uint32_t i = 0; good && i < view.params.size(); ++i) good = is_program_at(view, view.params[i].extent);
   if (good) return KPK_OK;
   return fail(KPK_ERROR_FORMAT,
               "%s: expected expressions of version %d, got ones that this runtime cannot run: %s",
@@ -86,8 +92,9 @@ DeviceState *new_device_state(KernelState &kernel, const Device &on) {
   device->device = &on;
   device->kernel = &kernel;
   device->overloads = reinterpret_cast<Choices **>(device + 1);
+  device->tuning.store(&g_unread, std::memory_order_relaxed);
   for (uint32_t k = 0; k < count; ++k) {
-    device->overloads[k] = make_choices(kernel.view, kernel.view.overloads[k], on);
+    device->overloads[k] = make_choices(kernel.view, k, on);
     if (device->overloads[k] != nullptr) continue;
     while (k > 0) std::free(device->overloads[--k]);
     return std::free(device), nullptr;
@@ -120,6 +127,7 @@ kpk_status fill_function(const DeviceState &device, const Candidate &candidate, 
   made->place = device.device->driver->place(*device.device, made->plan.context);
   made->choices = device.overloads[made->plan.variant->overload];
   made->candidate = &candidate;
+  made->state = &device;
   return status;
 }
 
@@ -178,15 +186,6 @@ void pin(KernelState &state) {
   if (pinned != nullptr && !state.pin.compare_exchange_strong(before, pinned)) library_unpin(pinned);
 }
 
-void free_shortcuts(const Function &function) {
-  const Shortcut *shortcut = function.shortcuts.load(std::memory_order_relaxed);
-  while (shortcut != nullptr) {
-    const Shortcut *next = shortcut->next;
-    std::free(const_cast<Shortcut *>(shortcut));
-    shortcut = next;
-  }
-}
-
 // Unloads and frees a list of functions.
 kpk_status free_functions(const KernelView &view, const Device &device, const Function *first) {
   kpk_status status = KPK_OK;
@@ -197,7 +196,7 @@ kpk_status free_functions(const KernelView &view, const Device &device, const Fu
     end_span(&span);
     tell_unload({one, &view, first->plan.variant, first->plan.image, &device}, span);
     if (status == KPK_OK) status = one;
-    free_shortcuts(*first);
+    free_all_shortcuts(*first);
     std::free(const_cast<Function *>(first));
     first = next;
   }
@@ -209,6 +208,7 @@ kpk_status forget_on(DeviceState &device) {
   kpk_status status = KPK_OK;
   device.last.store(nullptr, std::memory_order_relaxed);
   device.shortcut.store(nullptr, std::memory_order_relaxed);
+  forget_ways_of(device.tuning);
   for (uint32_t k = 0; k < view.overloads.size(); ++k) {
     Choices &choices = *device.overloads[k];
     for (uint32_t c = 0; c < choices.count; ++c) {
@@ -242,6 +242,7 @@ kpk_status make_device_state(KernelState &state, const Device &device, DeviceSta
   if (*out != nullptr) return KPK_OK;
   *out = new_device_state(state, device);
   if (*out == nullptr) return out_of_memory(state.view.name());
+  enlist(*out);
   slot.store(*out, std::memory_order_release);
   return KPK_OK;
 }
@@ -273,36 +274,6 @@ kpk_status load_function(const DeviceState &device, Candidate &candidate, uint64
   return status;
 }
 
-const Shortcut *find_shortcut(const Function &function, uint64_t types) {
-  const Shortcut *found = function.shortcuts.load(std::memory_order_acquire);
-  while (found != nullptr && found->types != types) found = found->next;
-  return found;
-}
-
-const Shortcut *find_shortcut(const Function &function, const kpk_arg *args, uint32_t count) {
-  const Shortcut *found = function.shortcuts.load(std::memory_order_acquire);
-  while (found != nullptr && !is_for(*found, args, count)) found = found->next;
-  return found == nullptr || found->plan == nullptr ? nullptr : found;
-}
-
-const Shortcut *learn_shortcut(const Function &function, const kpk_arg *args, uint32_t count) {
-  constexpr uint32_t kMost = 8;  // of one function: calls of other types are chosen each time
-  const Shortcut *first = function.shortcuts.load(std::memory_order_acquire);
-  uint32_t known = 0;
-  for (const Shortcut *found = first; found != nullptr; found = found->next, ++known) {
-    if (is_for(*found, args, count)) return found->plan == nullptr ? nullptr : found;
-  }
-  if (known >= kMost || count > kMostShortParams) return nullptr;
-  auto *made = zeroed<Shortcut>(shortcut_bytes(count));
-  if (made == nullptr) return nullptr;
-  make_shortcut(function, args, count, made);
-  made->next = first;
-  // Who comes second leaves it to the next call.
-  if (!function.shortcuts.compare_exchange_strong(first, made, std::memory_order_acq_rel))
-    return std::free(made), nullptr;
-  return made->plan == nullptr ? nullptr : made;
-}
-
 kpk_status forget(const kpk_kernel &kernel) {
   KernelState *state = slot_of(kernel).state.load(std::memory_order_acquire);
   kpk_status status = KPK_OK;
@@ -312,6 +283,7 @@ kpk_status forget(const kpk_kernel &kernel) {
   slot_of(kernel).asks.store(false, std::memory_order_relaxed);
   for (std::atomic<const Function *> &recent : state->recent)
     recent.store(nullptr, std::memory_order_relaxed);
+  reset_ops();
   for (std::atomic<DeviceState *> &slot : state->devices) {
     DeviceState *device = slot.load(std::memory_order_acquire);
     const kpk_status one = device == nullptr ? KPK_OK : forget_on(*device);

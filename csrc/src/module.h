@@ -12,21 +12,33 @@
 #include "plan.h"
 #include "select.h"
 #include "shortcut.h"
+#include "tune/tuned.h"
 #include "view.h"
 
 namespace kpk {
 
+// Shortcuts that are none any more. A thread may be on its way through one: they go with the function.
+struct Dropped {
+  const Shortcut *shortcuts;
+  Dropped *next;
+};
+
+struct DeviceState;
 // One loaded image in one context, with all that launching it takes. Behind it, in the same block, lie the stores of
 // its plan.
 struct alignas(64) Function {
   Plan plan;
   uint64_t place;                                   // what Driver::here() says where it may be launched
   const Function *next;                             // the same image in another context
-  mutable std::atomic<const Shortcut *> shortcuts;  // a list, by types
+  mutable std::atomic<const Shortcut *> shortcuts;  // a list, by types: calls that come here by choosing
+  mutable std::atomic<const Shortcut *> pinned;     // likewise, of handles that are pinned to it
+  mutable std::atomic<const Shortcut *> keyed;      // a list, by types and key: of a tuned kernel, and of ops
   const Choices *choices;
   const Candidate *candidate;  // one of them
+  const DeviceState *state;
   Loaded loaded;
-  uint32_t image;  // in KernelView::images
+  mutable Dropped *dropped;  // a list, under the lock of ways.cc
+  uint32_t image;            // in KernelView::images
 };
 
 struct KernelState;
@@ -36,6 +48,9 @@ struct alignas(64) DeviceState {
   std::atomic<const Function *> last;      // launched through a bound handle
   std::atomic<const Shortcut *> shortcut;  // to it, or to an earlier one
   Choices **overloads;                     // of each overload
+  std::atomic<Tuning *> tuning;            // null: nothing of it is tuned; see tuning_of()
+  std::atomic<uint32_t> version;           // of what choosing goes by: drop_shortcuts() counts
+  DeviceState *next;                       // of all that there are, see ways.cc
 };
 
 constexpr uint32_t kRecent = 16;
@@ -44,6 +59,7 @@ struct alignas(64) KernelState {
   std::atomic<const Function *> recent[kRecent];  // launched, by place: of a kernel that is used in several
   std::atomic<DeviceState *> devices[kMaxDeviceSlots];
   std::atomic<void *> pin;  // of library_pin(): while something is loaded
+  std::atomic<bool> stale;  // it has been said that a table is of another build
   KernelView view;
 };
 
@@ -95,19 +111,6 @@ inline kpk_status function_of(const DeviceState &device, Candidate &candidate, u
                               const Function **out) {
   *out = find_function(candidate.functions.load(std::memory_order_acquire), context);
   return *out != nullptr ? KPK_OK : load_function(device, candidate, context, out);
-}
-
-// The shortcut to a function for calls like this one, or for kpk_packed::types; null if there is none.
-const Shortcut *find_shortcut(const Function &function, const kpk_arg *args, uint32_t count);
-const Shortcut *find_shortcut(const Function &function, uint64_t types);
-// The same, made if need be. The call was chosen for the function.
-const Shortcut *learn_shortcut(const Function &function, const kpk_arg *args, uint32_t count);
-
-// Where the next launch looks first, if nothing is there yet: all threads read it.
-inline const Shortcut *keep(std::atomic<const Shortcut *> &first, const Shortcut *found) {
-  if (found != nullptr && first.load(std::memory_order_relaxed) == nullptr)
-    first.store(found, std::memory_order_release);
-  return found;
 }
 
 // Unloads what was loaded. The states stay, for handles that are bound to them; the next launch loads again.

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdarg>
 #include <cstdlib>
 #include <cstring>
 
@@ -52,6 +53,14 @@ bool watches_launches() {
 
 bool watches_loads() { return watches_launches() || g_watchers.log == Log::kLoads; }
 
+void set_watched(bool watched) {
+  if (watched) {
+    g_switches.watched.fetch_or(kObserved, std::memory_order_release);
+  } else {
+    g_switches.watched.fetch_and(static_cast<uint8_t>(~kObserved), std::memory_order_release);
+  }
+}
+
 void read_log() {
   const char *level = std::getenv("KPACK_LOG");
   if (level == nullptr || *level == '\0') return;
@@ -75,7 +84,7 @@ void read_environment() {
     line.add("NVTX_INJECTION64_PATH: expected the library of a tool, got one of which it is said: %s", why);
     line.write();
   }
-  g_switches.watched.store(watches_launches(), std::memory_order_release);
+  set_watched(watches_launches());
 }
 
 void log_event(const kpk_event &event, const Device &device) {
@@ -143,6 +152,26 @@ thread_local uint32_t t_load_count;
 
 void read_watchers() { pthread_once(&g_once, read_environment); }
 
+void say(const char *format, ...) {
+  Line line;
+  va_list values;
+  va_start(values, format);
+  line.add_list(format, values);
+  va_end(values);
+  line.write();
+}
+
+void log_line(const char *format, ...) {
+  read_watchers();
+  if (g_watchers.log == Log::kOff) return;
+  Line line;
+  va_list values;
+  va_start(values, format);
+  line.add_list(format, values);
+  va_end(values);
+  line.write();
+}
+
 Span begin_span(const kpk_abi_image &image) {
   if (!watches_loads()) return {0, 0};
   if (g_watchers.nvtx) nvtx_push(text(image.symbol));
@@ -197,5 +226,5 @@ extern "C" void kpk_set_observer(kpk_observer observer, void *user) {
   kpk::read_watchers();
   kpk::g_watchers.observer = observer;
   kpk::g_watchers.user = user;
-  kpk::g_switches.watched.store(kpk::watches_launches(), std::memory_order_release);
+  kpk::set_watched(kpk::watches_launches());
 }

@@ -9,6 +9,10 @@ namespace kpk {
 // Reads KPACK_LOG and NVTX_INJECTION64_PATH, once: before the first launch looks at g_switches.watched.
 void read_watchers();
 
+// A line on stderr, "kpack: " in front: always, or where KPACK_LOG asks for what is loaded.
+[[gnu::format(printf, 1, 2)]] void say(const char *format, ...);
+[[gnu::format(printf, 1, 2)]] void log_line(const char *format, ...);
+
 // The time that a driver works on one image, and its NVTX range: begun and ended in one thread.
 struct Span {
   uint64_t begin_ns;  // 0: nobody watches

@@ -39,6 +39,20 @@ Verdict judge(const KernelView &view, const kpk_abi_overload &overload, const kp
   return holds != 0 ? Verdict::kEligible : Verdict::kGuard;
 }
 
+bool is_eligible(const KernelView &view, const Choices &choices, const Candidate &candidate,
+                 const Call &call) {
+  const int64_t bounded = static_cast<int64_t>(call.args[choices.param].bits);
+  if (((candidate.divisible_16 & ~call.divisible_16) | (candidate.equal_1 & ~call.equal_1) |
+       (candidate.null & ~call.null)) != 0 ||
+      bounded < candidate.least || bounded > choices.most[&candidate - choices.candidates]) {
+    return false;
+  }
+  if (candidate.bounded) return true;
+  const kpk_abi_variant &variant = view.variants[candidate.variant];
+  ExprError error;
+  return judge(view, *choices.overload, variant, candidate.image, call, &error) == Verdict::kEligible;
+}
+
 Candidate *select(const KernelView &view, const Choices &choices, const Call &call) {
   Candidate *best = nullptr;
   int64_t largest = INT64_MIN;

@@ -43,6 +43,7 @@ struct alignas(64) Candidate {
   uint32_t variant;
   uint32_t image;
   bool general;  // there is more to it: judge() decides
+  bool bounded;  // but whether it is eligible is all in the above
   bool loading;  // a thread is loading it (under the lock of module.cc)
 };
 
@@ -57,13 +58,24 @@ struct alignas(64) Choices {
   Candidate *candidates;     // in order of preference
   uint32_t count;            // of candidates
   uint32_t param_count;
+  uint32_t index;  // of the overload
   uint16_t param;  // that the bounds are about
   bool has_selected;
-  bool ones_and_nulls;  // some candidate asks for an argument that is 1, or null
+  bool ones_and_nulls;  // some variant asks for an argument that is 1, or null
 };
 
 // Made once for a device; null if there is no memory. Never freed: it stays reachable from the kernel's slot.
-Choices *make_choices(const KernelView &view, const kpk_abi_overload &overload, const Device &device);
+Choices *make_choices(const KernelView &view, uint32_t overload, const Device &device);
+
+// May the candidate run the call?
+bool is_eligible(const KernelView &view, const Choices &choices, const Candidate &candidate,
+                 const Call &call);
+// Might a measurement prefer it to the fixed choice? Of a null pointer, a variant that is not made for one makes an
+// address.
+inline bool is_alternative(const KernelView &view, const Choices &choices, const Candidate &candidate,
+                           const Candidate &fixed, const Call &call) {
+  return &candidate != &fixed && candidate.null == fixed.null && is_eligible(view, choices, candidate, call);
+}
 
 // The candidate to run, or null.
 Candidate *select(const KernelView &view, const Choices &choices, const Call &call);

@@ -1,69 +1,12 @@
 #include "shortcut.h"
 
+#include "conditions.h"
 #include "expr.h"
 #include "module.h"
 #include "types.h"
 
 namespace kpk {
 namespace {
-
-// ---- when: what choosing asks for
-
-// What a variant needs of arguments: bit i is of argument i.
-struct Masks {
-  uint64_t divisible_16;
-  uint64_t equal_1;
-  uint64_t null;
-};
-
-Masks masks_of(const Candidate &candidate) {
-  return {candidate.divisible_16, candidate.equal_1, candidate.null};
-}
-
-bool holds(const Masks &needs, const Masks &have) {
-  return ((needs.divisible_16 & ~have.divisible_16) | (needs.equal_1 & ~have.equal_1) |
-          (needs.null & ~have.null)) == 0;
-}
-
-// Narrows the bounds of `out` to those in which `earlier` cannot be eligible, or notes it as a rival; false if
-// neither says it.
-bool set_apart(const Candidate &earlier, int64_t earlier_most, const Masks &own, Shortcut *out) {
-  if (earlier.general) return false;
-  if (earlier.least > out->most || earlier_most < out->least) return true;
-  const Masks theirs = masks_of(earlier);
-  if (holds(theirs, own)) {  // whenever our masks hold theirs do
-    if (earlier.least > out->least || earlier_most == INT64_MAX) return false;
-    out->least = earlier_most + 1;
-    return true;
-  }
-  const Rival rival = {theirs.divisible_16, theirs.equal_1 | theirs.null};
-  if (has_rival(*out, ~rival.divisible_16, rival.special)) return true;  // known already
-  if (out->rival_count == kRivals) return false;
-  out->rivals[out->rival_count++] = rival;
-  return true;
-}
-
-// Under which bounds and masks `candidate` comes first. The nearest in front are looked at first: they leave the
-// least to the others.
-bool set_conditions(const Choices &choices, const Candidate &candidate, Shortcut *out) {
-  if (candidate.general) return false;
-  const auto index = static_cast<uint32_t>(&candidate - choices.candidates);
-  const Masks own = masks_of(candidate);
-  out->least = candidate.least;
-  out->most = choices.most[index];
-  // First what only bounds set apart, so that its masks need no room among the rivals.
-  for (int pass = 0; pass < 2; ++pass) {
-    for (uint32_t i = index; i > 0; --i) {
-      const Candidate &earlier = choices.candidates[i - 1];
-      if (holds(masks_of(earlier), own) != (pass == 0)) continue;
-      if (!set_apart(earlier, choices.most[i - 1], own, out)) return false;
-    }
-  }
-  out->divisible_16 = own.divisible_16;
-  out->special = own.equal_1 | own.null;
-  out->rare = (out->special | out->rival_count) != 0;
-  return out->least <= out->most;
-}
 
 // ---- where: how arguments lie in a block
 
@@ -151,10 +94,19 @@ uint64_t types_of(const kpk_arg *args, uint32_t count) {
 
 // ---- the parts of a shortcut
 
+// Where notes of a shortcut go while it is made.
+struct Room {
+  Limit *limits;
+  Rival *rivals;
+  Keyed *keyed;
+};
+
 // A call that is written down.
 struct Case {
   const Function &function;
   const kpk_abi_overload &overload;
+  const Terms &terms;
+  const Call &call;
   const kpk_arg *args;
   uint32_t count;
   Layout layout;
@@ -211,24 +163,66 @@ void add_limit(const Case &of, uint32_t argument, Range range, Limit *limits, Sh
   set_field(of, argument, &made.field);
 }
 
-// Selected values, and ranges that are not those of the type.
+void narrow(Range *range, const Range &to) {
+  if (range->least < to.least) range->least = to.least;
+  if (range->most > to.most) range->most = to.most;
+}
+
+// What an argument has to be for the call to be of the key.
+Range keyed_range(const Case &of, uint32_t argument, uint64_t needed) {
+  Range range = {INT64_MIN, INT64_MAX};
+  if (of.terms.rule == nullptr) return range;
+  const KeyRule &rule = *of.terms.rule;
+  const Masks exactly = class_of(of.call, rule);
+  const uint64_t bit = argument < kInlineParams ? uint64_t{1} << argument : 0;
+  if ((exactly.equal_1 & ~needed & bit) != 0) range = {1, 1};
+  if ((exactly.null & ~needed & bit) != 0) range = {0, 0};
+  for (uint32_t i = 0; i < rule.count; ++i) {
+    if (rule.params[i].index == argument)
+      narrow(&range, key_range(rule.params[i], static_cast<int64_t>(of.args[argument].bits)));
+  }
+  return range;
+}
+
+// Selected values, ranges that are not those of the type, and keys.
 bool set_limits(const Case &of, Limit *limits, Shortcut *out) {
   const KernelView &view = *of.function.plan.view;
   const kpk_value *selected = follow<kpk_value>(of.overload.selected);
   for (uint32_t i = 0; i < of.count; ++i) {
     const uint8_t type = of.layout.spots[i].type;
+    Range range = keyed_range(of, i, out->special);
+    bool limited = range.least != INT64_MIN || range.most != INT64_MAX;
     if (view.params[i].kind == KPK_PARAM_SELECTED) {
       if (selected->type == KPK_STRING) return false;
-      add_limit(of, i, {selected->bits, selected->bits}, limits, out);
+      range = {selected->bits, selected->bits};
+      limited = true;
       ++selected;
     } else if (is_integer(of.args[i].type) && is_integer(type)) {
-      const Range held = integer_range(type);
-      Range range = range_of(view, of.overload, i);
+      const Range held = integer_range(type), asked = range_of(view, of.overload, i);
       // A u64 above INT64_MAX looks negative in its field.
-      if (type != KPK_U64 && range.least <= held.least && range.most >= held.most) continue;
-      if (range.least < held.least) range.least = held.least;
-      add_limit(of, i, range, limits, out);
+      if (type == KPK_U64 || asked.least > held.least || asked.most < held.most) {
+        narrow(&range, asked);
+        if (range.least < held.least) range.least = held.least;
+        limited = true;
+      }
     }
+    if (limited) add_limit(of, i, range, limits, out);
+  }
+  return true;
+}
+
+// Where the values of a key are.
+bool set_keyed(const Case &of, Keyed *keyed) {
+  const Terms &terms = of.terms;
+  if (terms.rule == nullptr) return true;
+  const KeyRule &rule = *terms.rule;
+  const Masks exactly = class_of(of.call, rule);
+  keyed->hash = hash_class(rule, exactly.divisible_16, exactly.equal_1, exactly.null);
+  keyed->odd_16 = rule.divisible_16 & ~exactly.divisible_16;
+  keyed->special = exactly.equal_1 | exactly.null;
+  auto *fields = reinterpret_cast<Field *>(keyed + 1);
+  for (uint32_t i = 0; i < rule.count; ++i) {
+    if (!set_field(of, rule.params[i].index, &fields[i])) return false;
   }
   return true;
 }
@@ -252,23 +246,21 @@ bool set_bounded(const Case &of, const Choices &choices, Shortcut *out) {
   return set_field(of, choices.param, &out->bounded);
 }
 
-bool fill_shortcut(Case *of, Shortcut *out) {
+bool fill_shortcut(Case *of, const Room &room, Shortcut *out) {
   const Function &function = of->function;
   const Plan &plan = function.plan;
   const Choices &choices = *function.choices;
   const uint8_t *types = plan.view->types(of->overload);
   if (plan.special || kpk_signature(of->args, of->count) != choices.signature ||
-      !set_conditions(choices, *function.candidate, out) || !read_layout(plan, types, &of->layout)) {
+      !set_conditions(choices, *function.candidate, of->call, of->terms, room.rivals, out) ||
+      !read_layout(plan, types, &of->layout)) {
     return false;
   }
   const bool packed = out->special == 0 && lay_out_as_packed(plan, of->args, of->count, &of->layout);
   if (!packed && !lay_out_as_image(plan, types, of->args, of->count, &of->layout)) return false;
-  auto *steps = reinterpret_cast<Step *>(out + 1);
-  auto *limits = reinterpret_cast<Limit *>(steps + of->count);
-  out->limits = limits;
   out->hidden = static_cast<uint16_t>(of->layout.hidden);
-  if (!set_steps(*of, steps, out) || !set_limits(*of, limits, out) || !set_grid(*of, out) ||
-      !set_bounded(*of, choices, out)) {
+  if (!set_steps(*of, reinterpret_cast<Step *>(out + 1), out) || !set_limits(*of, room.limits, out) ||
+      !set_grid(*of, out) || !set_bounded(*of, choices, out) || !set_keyed(*of, room.keyed)) {
     return false;
   }
   const bool programs = out->axis_count != plan.axis_count;  // which take the arguments themselves
@@ -287,14 +279,32 @@ bool is_for(const Shortcut &shortcut, const kpk_arg *args, uint32_t count) {
   return true;
 }
 
-void make_shortcut(const Function &function, const kpk_arg *args, uint32_t count, Shortcut *out) {
+size_t shortcut_bytes(uint32_t count, const Terms &terms) {
+  const size_t keyed = terms.rule == nullptr ? 0 : sizeof(Keyed) + terms.rule->count * sizeof(Field);
+  return sizeof(Shortcut) + count * (sizeof(Step) + sizeof(Limit)) + most_rivals(terms) * sizeof(Rival) +
+         keyed;
+}
+
+void make_shortcut(const Function &function, const Call &call, const Terms &terms, Shortcut *out) {
   const Driver &driver = *function.plan.device->driver;
   const KernelView &view = *function.plan.view;
-  Case of = {function, view.overloads[function.plan.variant->overload], args, count, {}};
-  if (fill_shortcut(&of, out)) out->plan = &function.plan;
-  // Also of what has no shortcut: what it is that has none.
+  const uint32_t count = call.count;
   auto *steps = reinterpret_cast<Step *>(out + 1);
-  for (uint32_t i = 0; i < count; ++i) steps[i].given = given_as(args[i]);
+  auto *limits = reinterpret_cast<Limit *>(steps + count);
+  auto *rivals = reinterpret_cast<Rival *>(limits + count);
+  auto *keyed = reinterpret_cast<Keyed *>(rivals + most_rivals(terms));
+  out->limits = limits;
+  out->rivals = rivals;
+  Case of = {function, view.overloads[function.plan.variant->overload], terms, call, call.args, count, {}};
+  if (fill_shortcut(&of, {limits, rivals, keyed}, out)) out->plan = &function.plan;
+  // Also of what has no shortcut: what it is that has none.
+  if (terms.rule != nullptr) {
+    keyed->tuning = terms.tuning;
+    keyed->rule = terms.rule;
+    keyed->tuned = terms.tuned;
+    out->keyed = keyed;
+  }
+  for (uint32_t i = 0; i < count; ++i) steps[i].given = given_as(call.args[i]);
   out->count = static_cast<uint8_t>(count);
   out->function = &function;
   out->launch = driver.launch;

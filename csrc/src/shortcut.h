@@ -1,7 +1,8 @@
 // The shortcut of a launch that is like an earlier one: under which conditions choosing would come to the same
 // function, and where in a block of arguments lies what guards and grid ask for. There are two ways in. A program
 // that knows its types at compile time brings the block (kpk_packed: C++, and kpk_call in C); an array of arguments is
-// checked and put into a block first. What is not certain is left to choosing.
+// checked and put into a block first. What is not certain is left to choosing. Of a kernel that is tuned a shortcut is
+// for calls of one key, and knows where others' keys are looked up.
 //
 // Made when such a call is chosen again, never changed, and laid out in the order of reading, by cache lines: between
 // two launches the driver has had the caches. Pure.
@@ -15,6 +16,7 @@
 
 #include "driver.h"
 #include "plan.h"
+#include "tune/tuned.h"
 
 namespace kpk {
 
@@ -66,10 +68,22 @@ struct Rival {
   uint64_t special;
 };
 
-constexpr uint32_t kMostShortParams = 63;  // as many bits has a mask, and callers pack no more
-constexpr uint32_t kRivals = 2;
+constexpr uint32_t kMostShortParams = 63;   // as many bits has a mask, and callers pack no more
+constexpr uint32_t kRivals = 2;             // of a shortcut for calls of any key
 constexpr uint32_t kPackedSlackBytes = 24;  // that a packed block has behind its last argument, and 16 more
 constexpr uint32_t kBlockBytes = 1024;      // of a block that arguments are put into
+
+// How the key of a packed call is computed, where a shortcut is for those of one key. Behind it lies where each of the
+// rule's parameters is in a block.
+struct Keyed {
+  const Tuning *tuning;
+  const KeyRule *rule;
+  const Tuned *tuned;  // the key
+  uint64_t hash;       // the hash of its class, from which that of its values goes on
+  uint64_t odd_16;     // the class: bits of the rule's, as in kpk_packed
+  uint64_t special;
+  const Field *fields() const { return reinterpret_cast<const Field *>(this + 1); }
+};
 
 struct alignas(64) Shortcut {
   const Plan *plan;  // null: such calls have no shortcut
@@ -95,9 +109,10 @@ struct alignas(64) Shortcut {
   // The third is read in special cases. The steps are behind it, then the limits.
   const Limit *limits;
   uint64_t special;  // arguments that have to be 1 or null
-  Rival rivals[kRivals];
+  const Rival *rivals;
   const Function *function;
   const Shortcut *next;  // of the same function, for other calls
+  const Keyed *keyed;    // null: for calls of any key
 };
 static_assert(offsetof(Shortcut, axes) == 64 && offsetof(Shortcut, limits) == 128 && sizeof(Shortcut) == 192,
               "lines of the cache");
@@ -105,16 +120,28 @@ static_assert(offsetof(Shortcut, axes) == 64 && offsetof(Shortcut, limits) == 12
 inline const Step *steps_of(const Shortcut &shortcut) {
   return reinterpret_cast<const Step *>(&shortcut + 1);
 }
-inline size_t shortcut_bytes(uint32_t count) {
-  return sizeof(Shortcut) + count * (sizeof(Step) + sizeof(Limit));
-}
+
+// What makes calls alike, besides their types: why they came to the function.
+struct Terms {
+  enum Why : uint8_t { kFirst, kPinned, kTuned };
+  Why why;
+  // Of a tuned kernel: such calls have the key of this one; otherwise null.
+  const Tuning *tuning;
+  const KeyRule *rule;
+  Tuned *tuned;
+};
+size_t shortcut_bytes(uint32_t count, const Terms &terms);
 
 // Is the shortcut for calls of these types and flags?
 bool is_for(const Shortcut &shortcut, const kpk_arg *args, uint32_t count);
 
-// Fills `out` (shortcut_bytes(), zeroed) for calls like this one, which was chosen for `function`; without a plan
-// where they have no shortcut.
-void make_shortcut(const Function &function, const kpk_arg *args, uint32_t count, Shortcut *out);
+// Fills `out` (shortcut_bytes(), zeroed) for calls like this one, which came to `function`; without a plan where they
+// have no shortcut.
+void make_shortcut(const Function &function, const Call &call, const Terms &terms, Shortcut *out);
+
+// The way of another key's calls, for a call of the types of `tried`, which is keyed; null if there is none yet.
+const Shortcut *other_way(const Shortcut &tried, const kpk_packed &call);
+const Shortcut *other_way(const Shortcut &tried, const kpk_arg *args);
 
 inline bool has_rival(const Shortcut &shortcut, uint64_t odd_16, uint64_t special) {
   for (uint32_t i = 0; i < shortcut.rival_count; ++i) {

@@ -1,5 +1,5 @@
-// What budget.py counts instructions of: launches with 0, 7, 16 and 58 arguments on the fake driver, each way in
-// a function of its own, which callgrind knows by its name: budget_<way>_<kernel>. Usage: budget [launches].
+// What budget.py counts instructions of: launches with 0, 7, 16 and 58 arguments on the fake driver, and tuned ones,
+// each way in a function of its own, which callgrind knows by its name: budget_<way>_<kernel>. Usage: budget [launches].
 
 #include "budget.h"
 
@@ -9,11 +9,14 @@
 #include <vector>
 
 #include "fake.h"
+#include "two_keys.h"
 
 KPACK_KERNEL(tk, nothing);
 KPACK_KERNEL(tk, args7);
 KPACK_KERNEL(tk, args16);
 KPACK_KERNEL(tk, args58);
+KPACK_KERNEL(tk, fixed7);
+KPACK_KERNEL(tk, tuned7);
 
 values given;
 
@@ -26,8 +29,12 @@ void check(kpack::Status status, const char *what) {
 }
 
 template <class... A>
-std::vector<kpk_arg> arguments(int, const A &...values) {
+std::vector<kpk_arg> arguments_of(const A &...values) {
   return {kpack::detail::arg(values)...};
+}
+template <class... A>
+std::vector<kpk_arg> arguments(int, const A &...values) {
+  return arguments_of(values...);
 }
 
 }  // namespace
@@ -76,10 +83,26 @@ WAYS(args7)
 WAYS(args16)
 WAYS(args58)
 
+// What tuning adds: a kernel without alternatives, one with two keys in its table, of which all calls have the first, and
+// the same whose calls have them in turns.
+#define TUNED(way, kernel, second)                                                                    \
+  extern "C" __attribute__((noinline)) void budget_##way##_tuned7(int count) {                        \
+    for (int n = 0; n < count; ++n)                                                                   \
+      check(tk::kernel(given.stream, given.result, given.p, given.p, n % 2 == 0 ? given.i : (second), \
+                       given.i, given.l, given.f),                                                    \
+            #way);                                                                                    \
+  }
+TUNED(fixed, fixed7, given.i * 2)
+TUNED(one_key, tuned7, given.i + 20)
+TUNED(two_keys, tuned7, given.i * 2)
+
+static void run_tuned7(int count) {
+  budget_fixed_tuned7(count), budget_one_key_tuned7(count), budget_two_keys_tuned7(count);
+}
+
 int main(int count, char **arguments) {
   const int launches = count > 1 ? std::atoi(arguments[1]) : 1;
   const fake::Fake cuda = fake::open("libcuda.so.1", "cuda");
-  cuda.record(0);
   void *context = nullptr;
   cuda.entry<int(unsigned)>("cuInit")(0);
   cuda.entry<int(void **, int)>("cuDevicePrimaryCtxRetain")(&context, 0);
@@ -90,8 +113,15 @@ int main(int count, char **arguments) {
            1 << 20,
            0.5F,
            nullptr};
+  const auto call = [](int32_t i) {
+    return arguments_of(given.result, given.p, given.p, i, given.i, given.l, given.f);
+  };
+  two_keys::tune(kpack::Kernel(tk::tuned7).native(), {given.stream, KPK_VENDOR_CUDA, 0}, call(given.i),
+                 call(given.i * 2));
+  cuda.record(0);
   // First to load and to learn the shortcuts, and then what is counted.
-  for (const int each : {2, launches}) run_nothing(each), run_args7(each), run_args16(each), run_args58(each);
+  for (const int each : {4, launches})
+    run_nothing(each), run_args7(each), run_args16(each), run_args58(each), run_tuned7(each);
   if (cuda.violations() != 0) std::fprintf(stderr, "%s\n", cuda.violation(0));
   return cuda.violations() == 0 ? 0 : 1;
 }

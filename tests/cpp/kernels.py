@@ -406,3 +406,22 @@ def launch_only(count):
 sum2 = launch_only(2)
 sum63 = launch_only(63)  # as many as a shortcut takes
 sum64 = launch_only(64)
+
+
+# ---- what a tuned launch costs: seven arguments, two of which are keys, and the same without alternatives
+
+
+def seven(name, configs):
+    types = {"o": "*fp64:16?", "p": "const *fp32:16?", "i": "i32", "l": "i64", "f": "fp32"}
+    return kpack.Kernel(
+        args7_kernel,
+        name=name,
+        signature={name: types[name[0]] for name in args7_kernel.arg_names},
+        configs=configs,
+        grid=1,
+        args={"i0": {"key": True}, "l0": {"key": True}},
+    )
+
+
+fixed7 = seven("fixed7", [{"num_warps": 1}])
+tuned7 = seven("tuned7", [{"num_warps": 1}, {"num_warps": 2}])

@@ -804,6 +804,102 @@ TEST(cuda_pools_follow_the_rules) {
   }
 }
 
+TEST(cuda_time_passes_by_calls_and_events_tell_it) {
+  const Cuda cuda("sm_90");
+  cuda.primary(0);
+  const std::string image = read_image("sm_90.cubin");
+  void *function = cuda.function(image), *stream = cuda.stream(), *begin = nullptr, *end = nullptr;
+  const fake_kernel kernel = {1000000, 0, 0, nullptr, nullptr};
+  cuda.Fake::kernel(entry_of(image).c_str(), &kernel);
+  EXPECT_EQ(cuda.call("cuEventCreate", &begin, 0U), 0);
+  EXPECT_EQ(cuda.call("cuEventCreate", &end, 0U), 0);
+  float ms = 0;
+  EXPECT_EQ((cuda.call<float *, void *, void *>("cuEventElapsedTime", &ms, begin, end)), 400);
+  EXPECT_EQ(cuda.call("cuEventRecord", begin, stream), 0);
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+  EXPECT_EQ(cuda.call("cuEventRecord", end, stream), 0);
+  EXPECT_EQ(cuda.call("cuEventQuery", end), 600);
+  EXPECT_EQ((cuda.call<float *, void *, void *>("cuEventElapsedTime", &ms, begin, end)), 600);
+  CHECK(cuda.live("host_ns") < 10000);
+  EXPECT_EQ(cuda.call("cuEventSynchronize", end), 0);
+  CHECK(cuda.live("host_ns") >= 1000000);
+  EXPECT_EQ(cuda.call("cuEventQuery", end), 0);
+  EXPECT_EQ((cuda.call<float *, void *, void *>("cuEventElapsedTime", &ms, begin, end)), 0);
+  CHECK(ms > 0.999f && ms < 1.01f);
+  cuda.context(0);
+  void *other = cuda.stream();
+  EXPECT_EQ(cuda.call("cuEventRecord", end, other), 400);
+  EXPECT_EQ(cuda.live("event"), 2U);
+  EXPECT_EQ(cuda.call("cuEventDestroy_v2", end), 0);
+  EXPECT_EQ(cuda.violations(), 0U);
+  EXPECT_EQ(cuda.call("cuEventQuery", end), 400);
+  expect_violation(cuda, "cuEventQuery: the event");
+}
+
+TEST(cuda_kernels_do_what_they_are_told) {
+  const Cuda cuda("sm_90");
+  cuda.primary(0);
+  const std::string image = read_image("sm_90.cubin");
+  void *function = cuda.function(image), *stream = cuda.stream(), *graph = nullptr;
+  const std::string name = entry_of(image);
+  int32_t columns = 0;
+  fake_kernel kernel = {};
+  kernel.user = &columns;
+  kernel.body = [](void *user, const fake_launch *launch) {
+    *static_cast<int32_t *>(user) += fake::argument<int32_t>(*launch, 4);
+  };
+  cuda.Fake::kernel(name.c_str(), &kernel);
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+  cuda.record(0);
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+  EXPECT_EQ(columns, 2000);
+  EXPECT_EQ(cuda.launches(), 1U);
+  EXPECT_EQ(cuda.call("cuStreamBeginCapture_v2", stream, 0), 0);
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+  EXPECT_EQ(cuda.call("cuStreamEndCapture", stream, &graph), 0);
+  EXPECT_EQ(columns, 2000);  // what is captured does not run
+  kernel.error = 701;
+  cuda.Fake::kernel(name.c_str(), &kernel);
+  EXPECT_EQ(cuda.launch_on(function, stream), 701);
+  kernel.error = 0;
+  kernel.breaks = 700;
+  cuda.Fake::kernel(name.c_str(), &kernel);
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+  EXPECT_EQ(cuda.call("cuStreamSynchronize", stream), 700);
+  EXPECT_EQ(cuda.launch_on(function, stream), 700);
+  cuda.reset();
+  EXPECT_EQ(cuda.launch_on(function, stream), 0);
+}
+
+TEST(cuda_copies_in_a_stream_stay_in_their_memory) {
+  const Cuda cuda("sm_90;memory=4096");
+  cuda.primary(0);
+  void *stream = cuda.stream();
+  uint64_t one = 0, two = 0;
+  size_t left = 0, total = 0;
+  EXPECT_EQ((cuda.call<uint64_t *, size_t>("cuMemAlloc_v2", &one, 3000)), 0);
+  EXPECT_EQ((cuda.call<uint64_t *, size_t>("cuMemAlloc_v2", &two, 1097)), 2);
+  EXPECT_EQ((cuda.call<uint64_t *, size_t>("cuMemAlloc_v2", &two, 1000)), 0);
+  EXPECT_EQ(cuda.call("cuMemGetInfo_v2", &left, &total), 0);
+  EXPECT_EQ(left, 96U);
+  EXPECT_EQ(total, 4096U);
+  const char sent[8] = "kpack";
+  char back[8] = {};
+  EXPECT_EQ((cuda.call<uint64_t, const void *, size_t, void *>("cuMemcpyHtoDAsync_v2", one, sent, 8, stream)),
+            0);
+  EXPECT_EQ((cuda.call<uint64_t, uint64_t, size_t, void *>("cuMemcpyDtoDAsync_v2", two, one, 8, stream)), 0);
+  EXPECT_EQ((cuda.call<void *, uint64_t, size_t, void *>("cuMemcpyDtoHAsync_v2", back, two, 8, stream)), 0);
+  EXPECT_EQ(std::string(back), std::string(sent));
+  EXPECT_EQ(cuda.violations(), 0U);
+  EXPECT_EQ((cuda.call<uint64_t, uint64_t, size_t, void *>("cuMemcpyDtoDAsync_v2", two, one, 1001, stream)),
+            1);
+  expect_violation(cuda, "cuMemcpyDtoDAsync_v2: 1001 bytes at");
+  EXPECT_EQ(cuda.call("cuMemFree_v2", one), 0);
+  EXPECT_EQ(cuda.call("cuMemFree_v2", two), 0);
+  EXPECT_EQ(cuda.call("cuMemGetInfo_v2", &left, &total), 0);
+  EXPECT_EQ(left, 4096U);
+}
+
 TEST(cuda_keeps_nothing_while_recording_is_off) {
   const Cuda cuda("sm_90");
   cuda.primary(0);
@@ -1377,6 +1473,36 @@ TEST(hip_memory_in_a_stream_follows_the_rules) {
   EXPECT_EQ(hip.call("hipStreamBeginCapture", stream, 1), 0);
   EXPECT_EQ((hip.call<void **, PoolProps *>("hipMemPoolCreate", &pool, &props)), 900);
   EXPECT_EQ(hip.call("hipStreamEndCapture", stream, &graph), 901);
+}
+
+TEST(hip_events_belong_to_a_device_and_tell_the_time) {
+  const Hip hip(kBoth);
+  void *stream = hip.stream(), *begin = nullptr, *end = nullptr, *memory = nullptr;
+  EXPECT_EQ(hip.call("hipEventCreateWithFlags", &begin, 0U), 0);
+  EXPECT_EQ(hip.call("hipEventCreateWithFlags", &end, 0U), 0);
+  EXPECT_EQ((hip.call<void **, size_t>("hipMalloc", &memory, 3000)), 0);
+  EXPECT_EQ(hip.call("hipEventRecord", begin, stream), 0);
+  EXPECT_EQ((hip.call<void *, int, size_t, void *>("hipMemsetAsync", memory, 7, 3000, stream)), 0);
+  EXPECT_EQ(hip.call("hipEventRecord", end, stream), 0);
+  EXPECT_EQ(hip.call("hipEventQuery", end), 600);
+  EXPECT_EQ(hip.call("hipEventSynchronize", end), 0);
+  float ms = 0;
+  EXPECT_EQ((hip.call<float *, void *, void *>("hipEventElapsedTime", &ms, begin, end)), 0);
+  CHECK(ms > 0.02f && ms < 0.025f);
+  char back = 0;
+  EXPECT_EQ(
+      (hip.call<void *, const void *, size_t, int, void *>("hipMemcpyAsync", &back, memory, 1, 2, stream)),
+      0);
+  EXPECT_EQ(int{back}, 7);
+  EXPECT_EQ(
+      (hip.call<void *, const void *, size_t, int, void *>("hipMemcpyAsync", &back, memory, 3001, 2, stream)),
+      1);
+  expect_violation(hip, "hipMemcpyAsync: 3001 bytes at");
+  EXPECT_EQ(hip.call("hipSetDevice", 1), 0);
+  EXPECT_EQ(hip.call("hipEventRecord", end, hip.stream()), 400);
+  EXPECT_EQ(hip.call("hipEventDestroy", begin), 0);
+  EXPECT_EQ(hip.live("event"), 1U);
+  EXPECT_EQ(hip.call("hipFree", memory), 0);
 }
 
 TEST(hip_forbids_unloading_and_hipMalloc_in_a_capture) {

@@ -13,6 +13,7 @@
 #include "check.h"
 #include "fake.h"
 #include "module.h"
+#include "ways.h"
 
 KPACK_KERNEL(tk, scale);
 KPACK_KERNEL(tk, scalars);

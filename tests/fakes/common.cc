@@ -121,6 +121,28 @@ bool copy_arguments(const Kernel &kernel, const Arguments &arguments, std::vecto
   return true;
 }
 
+int kernel_error(const std::string &function) {
+  fake_kernel kernel;
+  return kernels().find(function, &kernel) ? kernel.error : 0;
+}
+
+int run_kernel(Launch launch) {
+  fake_kernel kernel{};
+  const bool runs = launch.facts.captured == 0;
+  const bool said = runs && kernels().find(launch.function, &kernel);
+  if (runs) timeline().work(kLaunchNs, kernel.takes_ns != 0 ? kernel.takes_ns : kKernelNs);
+  if (said && kernel.body != nullptr) {
+    fake_launch facts = launch.facts;
+    facts.function = launch.function.c_str();
+    facts.params = launch.params.data();
+    facts.param_bytes = static_cast<uint32_t>(launch.params.size());
+    kernel.body(kernel.user, &facts);
+  }
+  if (said && kernel.breaks != 0) kernels().broken.store(kernel.breaks);
+  if (recorder().recording()) recorder().add(std::move(launch));
+  return kOk;
+}
+
 void check_intact(const char *call, const Image &image) {
   const char *what = nullptr;
   if (!mapped(image.data, image.size)) {

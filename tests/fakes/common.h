@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "image_note.h"
+#include "kernels.h"
 #include "memory.h"
 #include "recorder.h"
 
@@ -100,6 +101,11 @@ bool read_extra(void **extra, bool any_order, uintptr_t end, Arguments *out);
 // note are read. False: a pointer is null.
 bool copy_arguments(const Kernel &kernel, const Arguments &arguments, std::vector<unsigned char> *out);
 
+// Does what a test has said of the launch's kernel, in the fake's time, and keeps the launch.
+int run_kernel(Launch launch);
+// The error that a test has said its launches return; 0: none.
+int kernel_error(const std::string &function);
+
 // Records a violation when the bytes that an image was loaded from are gone or others: for a driver that
 // was given them to keep.
 void check_intact(const char *call, const Image &image);
@@ -118,6 +124,8 @@ void option(const std::string &name, int64_t value);
   FAKE_API void p##configure(const char *devices) { fakes::configure(devices); }                     \
   FAKE_API void p##reset() {                                                                         \
     fakes::recorder().reset();                                                                       \
+    fakes::kernels().clear();                                                                        \
+    fakes::timeline().clear();                                                                       \
     fakes::option("", 0);                                                                            \
   }                                                                                                  \
   FAKE_API void p##record(int on) { fakes::recorder().record(on != 0); }                             \
@@ -136,7 +144,10 @@ void option(const std::string &name, int64_t value);
   }                                                                                                  \
   FAKE_API void p##delay_us(const char *name, unsigned us) { fakes::recorder().delay_us(name, us); } \
   FAKE_API void p##hide(const char *name, int hidden) { fakes::recorder().hide(name, hidden != 0); } \
-  FAKE_API void p##option(const char *name, int64_t value) { fakes::option(name, value); }
+  FAKE_API void p##option(const char *name, int64_t value) { fakes::option(name, value); }           \
+  FAKE_API void p##kernel(const char *function, const fake_kernel *kernel) {                         \
+    fakes::kernels().set(function, kernel);                                                          \
+  }
 
 #define FAKE_CHECK_CONTROL(function, result, arguments) \
   static_assert(std::is_same_v<decltype(&function), result(*) arguments>, #function ": not as in fake.h")

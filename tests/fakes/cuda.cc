@@ -31,6 +31,7 @@ constexpr ErrorText kErrors[] = {
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {401, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {600, "CUDA_ERROR_NOT_READY", "device not ready"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
     {709, "CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"},
@@ -222,6 +223,7 @@ FAKE_API int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
       *value = 65536;
       return kOk;
     case 16: *value = device->multiprocessors; return kOk;
+    case 38: *value = kL2Bytes; return kOk;
     case 39: *value = device->threads_per_multiprocessor; return kOk;
     case 75: *value = device->arch / 10; return kOk;
     case 76: *value = device->arch % 10; return kOk;
@@ -395,6 +397,7 @@ FAKE_API int cuStreamSynchronize(void *handle) {
   ENTER(cuStreamSynchronize);
   StreamRef stream;
   TRY(resolve_stream(k_cuStreamSynchronize, handle, &stream));
+  timeline().wait_all();
   if (stream.stream == nullptr) return state().captures.forbids_unsafe_call() ? kCaptureUnsupported : kOk;
   if (stream.stream->capture.status.load() == kNone) return kOk;
   state().captures.invalidate(&stream.stream->capture);
@@ -734,6 +737,7 @@ FAKE_API int cuMemsetD8Async(uint64_t address, unsigned char value, size_t bytes
   StreamRef stream;
   bool captured = false;
   TRY(work_on(k_cuMemsetD8Async, handle, &stream, &captured));
+  if (!captured) timeline().work(kAskNs, kFillNs + bytes / kBytesPerNs);
   const std::string fault = state().memory.fill(reinterpret_cast<void *>(address), value, bytes);
   if (fault.empty()) return kOk;
   recorder().violate("cuMemsetD8Async: " + fault);
@@ -782,6 +786,108 @@ FAKE_API int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
   TRY(current_context(&context));
   if (bytes != 0) std::memcpy(to, reinterpret_cast<const void *>(from), bytes);
   return kOk;
+}
+
+FAKE_API int cuMemGetInfo_v2(size_t *left, size_t *total) {
+  ENTER(cuMemGetInfo_v2);
+  Context *context = nullptr;
+  TRY(current_context(&context));
+  if (left == nullptr || total == nullptr) return kInvalidValue;
+  *left = state().memory.left();
+  *total = state().memory.capacity();
+  return kOk;
+}
+
+// A copy in a stream's order, at once. `to_device`, `from_device`: the driver's memory, not the host's.
+static int copy_async(Call call, uint64_t to, bool to_device, uint64_t from, bool from_device, size_t bytes,
+                      void *handle) {
+  StreamRef stream;
+  bool captured = false;
+  TRY(work_on(call, handle, &stream, &captured));
+  std::string fault = to_device ? state().memory.bounds(to, bytes) : "";
+  if (fault.empty() && from_device) fault = state().memory.bounds(from, bytes);
+  if (!fault.empty()) {
+    recorder().violate(std::string(recorder().name(call)) + ": " + fault);
+    return kInvalidValue;
+  }
+  if (captured) return kOk;
+  timeline().work(kAskNs, kCopyNs + bytes / kBytesPerNs);
+  std::memmove(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+  return kOk;
+}
+
+FAKE_API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+  ENTER(cuMemcpyDtoDAsync_v2);
+  return copy_async(k_cuMemcpyDtoDAsync_v2, to, true, from, true, bytes, stream);
+}
+
+FAKE_API int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
+  ENTER(cuMemcpyDtoHAsync_v2);
+  return copy_async(k_cuMemcpyDtoHAsync_v2, reinterpret_cast<uintptr_t>(to), false, from, true, bytes,
+                    stream);
+}
+
+FAKE_API int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
+  ENTER(cuMemcpyHtoDAsync_v2);
+  return copy_async(k_cuMemcpyHtoDAsync_v2, to, true, reinterpret_cast<uintptr_t>(from), false, bytes,
+                    stream);
+}
+
+// ---- Events -------------------------------------------------------------------------------------------
+
+FAKE_API int cuEventCreate(void **event, unsigned flags) {
+  ENTER(cuEventCreate);
+  if (event == nullptr || flags > 3) return kInvalidValue;
+  Context *context = nullptr;
+  TRY(current_context(&context));
+  *event = state().create_event(context);
+  return kOk;
+}
+
+FAKE_API int cuEventDestroy_v2(void *handle) {
+  ENTER(cuEventDestroy_v2);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_cuEventDestroy_v2, "the event", event));
+  event->life.store(Life::kDead);
+  return kOk;
+}
+
+FAKE_API int cuEventRecord(void *handle, void *stream_handle) {
+  ENTER(cuEventRecord);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_cuEventRecord, "the event", event));
+  StreamRef stream;
+  bool captured = false;
+  TRY(work_on(k_cuEventRecord, stream_handle, &stream, &captured));
+  if (event->context != stream.context) return kInvalidHandle;
+  if (!captured) record_event(event);
+  return kOk;
+}
+
+FAKE_API int cuEventQuery(void *handle) {
+  ENTER(cuEventQuery);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_cuEventQuery, "the event", event));
+  if (state().captures.forbids_unsafe_call()) return kCaptureUnsupported;
+  return timeline().reached(event->at_ns.load()) ? static_cast<int>(kOk) : static_cast<int>(kEventNotReady);
+}
+
+FAKE_API int cuEventSynchronize(void *handle) {
+  ENTER(cuEventSynchronize);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_cuEventSynchronize, "the event", event));
+  if (state().captures.forbids_unsafe_call()) return kCaptureUnsupported;
+  timeline().wait(event->at_ns.load());
+  return kOk;
+}
+
+FAKE_API int cuEventElapsedTime(float *ms, void *begin_handle, void *end_handle) {
+  ENTER(cuEventElapsedTime);
+  auto *begin = static_cast<Event *>(begin_handle);
+  auto *end = static_cast<Event *>(end_handle);
+  TRY(check_handle(k_cuEventElapsedTime, "the event", begin));
+  TRY(check_handle(k_cuEventElapsedTime, "the event", end));
+  return ms == nullptr ? static_cast<int>(kInvalidValue) : event_elapsed(*begin, *end, ms);
 }
 
 // ---- Errors and addresses -----------------------------------------------------------------------------

@@ -63,6 +63,16 @@
   X(cuMemsetD8Async, 3020)                             \
   X(cuMemcpyHtoD_v2, 3020)                             \
   X(cuMemcpyDtoH_v2, 3020)                             \
+  X(cuMemGetInfo_v2, 3020)                             \
+  X(cuMemcpyDtoDAsync_v2, 3020)                        \
+  X(cuMemcpyDtoHAsync_v2, 3020)                        \
+  X(cuMemcpyHtoDAsync_v2, 3020)                        \
+  X(cuEventCreate, 2000)                               \
+  X(cuEventDestroy_v2, 4000)                           \
+  X(cuEventRecord, 2000)                               \
+  X(cuEventQuery, 2000)                                \
+  X(cuEventSynchronize, 2000)                          \
+  X(cuEventElapsedTime, 2000)                          \
   X(cuTensorMapEncodeTiled, 12000)                     \
   X(cuTensorMapEncodeIm2col, 12000)                    \
   X(cuGetErrorName, 6000)                              \

@@ -152,8 +152,7 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
   facts.context = stream.context;
   facts.layout = function.kernel->params.data();
   facts.param_count = static_cast<uint32_t>(function.kernel->params.size());
-  recorder().add(std::move(launch));
-  return kOk;
+  return run_kernel(std::move(launch));
 }
 
 }  // namespace
@@ -200,7 +199,8 @@ int launch(Call call, const LaunchConfig &config, void *handle, void **params, v
   Arguments arguments;
   if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk)
     return error;
-  if (!recorder().recording()) return kOk;
+  if (const int error = kernel_error(kernel.name); error != kOk) return error;
+  if (!recorder().recording() && !kernels().any()) return kOk;
   return keep(call, config, shape, *function, stream, arguments);
 }
 

@@ -84,6 +84,8 @@ ContextStack &context_stack() {
 
 void configure(const char *devices) {
   recorder().reset();
+  kernels().clear();
+  timeline().clear();
   state().configure(devices);
 }
 
@@ -92,6 +94,9 @@ uint64_t live(const std::string &what) { return state().live(what); }
 void option(const std::string &name, int64_t value) {
   if (name == "file_backed" || name.empty()) state().file_backed_error.store(value);
   if (name == "param_lie" || name.empty()) state().param_lie.store(value);
+  if (name == "memory" || name.empty()) {
+    state().memory.set_capacity(name.empty() ? kCapacity : static_cast<uint64_t>(value));
+  }
   if (name == "max_clusters" || name.empty()) state().max_clusters.store(name.empty() ? -1 : value);
 }
 
@@ -112,6 +117,7 @@ void State::configure(const char *text) {
   for (const auto &[name, value] : configuration.settings) {
     if (name == "driver") machine.driver_version = static_cast<int>(value);
     if (name == "file_backed") file_backed_error.store(value);
+    if (name == "memory") memory.set_capacity(static_cast<uint64_t>(value));
   }
 #ifdef FAKE_OLD
   if (configuration.settings.count("driver") == 0) machine.driver_version = 11080;
@@ -122,6 +128,7 @@ void State::configure(const char *text) {
   const std::lock_guard<std::mutex> lock(mutex);
   for (Context &context : contexts_) kill(context);
   for (Stream &stream : streams_) kill(stream);
+  for (Event &event : events_) kill(event);
   for (Module &module : modules_) kill(module);
   for (Library &library : libraries_) kill(library);
   for (Function &function : functions_) kill(function);
@@ -172,6 +179,9 @@ void State::kill_context(Context *context) {
   for (Stream &stream : streams_) {
     if (stream.context == context) kill(stream);
   }
+  for (Event &event : events_) {
+    if (event.context == context) kill(event);
+  }
   for (Module &module : modules_) {
     if (module.context == context) kill(module);
   }
@@ -194,6 +204,14 @@ Stream *State::create_stream(Context *context, bool blocking) {
   stream.context = context;
   stream.blocking = blocking;
   return &stream;
+}
+
+Event *State::create_event(Context *context) {
+  timeline().start();
+  const std::lock_guard<std::mutex> lock(mutex);
+  Event &event = events_.emplace_back();
+  event.context = context;
+  return &event;
 }
 
 Module *State::create_module(Context *context, Image image) {
@@ -288,8 +306,10 @@ uint64_t State::live(const std::string &what) {
   if (what == "memory") return memory.live();
   if (what == "pool") return memory.live_pools();
   if (what == "reserved") return memory.reserved();
+  if (what == "host_ns") return timeline().host_ns();
   const std::lock_guard<std::mutex> lock(mutex);
   if (what == "stream") return count_alive(streams_);
+  if (what == "event") return count_alive(events_);
   if (what == "module") return count_alive(modules_);
   if (what == "library") return count_alive(libraries_);
   uint64_t contexts = 0;
@@ -302,6 +322,7 @@ uint64_t State::live(const std::string &what) {
 int enter(Call call) {
   const int fault = recorder().enter(call);
   if (fault != 0) return fault;
+  if (const int broken = kernels().broken.load(std::memory_order_relaxed); broken != 0) return broken;
   return state().initialized.load(std::memory_order_acquire) ? kOk : kNotInitialized;
 }
 

@@ -106,6 +106,7 @@ class State {
   // A primary one, that nobody has retained or that was reset, lives again as another context.
   void revive(Context *context);
   Stream *create_stream(Context *context, bool blocking);
+  Event *create_event(Context *context);
   Module *create_module(Context *context, Image image);
   void destroy(Module *module);
   Library *create_library(Image image, bool preserved);
@@ -139,6 +140,7 @@ class State {
   std::deque<Machine> machines_;
   std::deque<Context> contexts_;
   std::deque<Stream> streams_;
+  std::deque<Event> events_;
   std::deque<Module> modules_;
   std::deque<Library> libraries_;
   std::deque<Function> functions_;

@@ -1,6 +1,6 @@
 /* How a test holds the fake drivers: libcuda.so.1 and libamdhip64.so of this folder.
  *
- * The fakes have the C ABI of the real drivers, launch nothing, and check every call against the rules
+ * The fakes have the C ABI of the real drivers, run no code of an image, and check every call against the rules
  * the real ones have. A wrong call gets the driver's own error code; a call that would be undefined
  * behaviour on a device is also kept as a violation, a sentence for the test to print. Every launch is
  * kept too, with a copy of its arguments.
@@ -66,6 +66,16 @@ typedef struct fake_map {
   uint8_t unused[22];
 } fake_map;
 
+/* What the launches of a device function do. */
+typedef struct fake_kernel {
+  uint64_t takes_ns; /* of the device; 0: 3 us, as all others */
+  int error;         /* that the launch returns; 0: none */
+  int breaks; /* the code that every call returns from the next one on: the context is lost; 0: it is not */
+  /* What it does, at once: the memory that arguments point at is the host's. Null: nothing. */
+  void (*body)(void *user, const fake_launch *launch);
+  void *user;
+} fake_kernel;
+
 /* configure  all devices and handles anew; null or "": as the environment or the default says; "none": no
  *            device. "sm_90,sm_80;driver=12080", "gfx90a:sramecc+:xnack-;driver=60300000". A name after
  *            `driver` is an option()
@@ -75,8 +85,9 @@ typedef struct fake_map {
  * calls      how often an entry point was called; an unknown name aborts (a typing error in a test)
  * launch     1 and *out, or 0 if there is no launch `index`
  * loads      modules loaded on a device so far (a library: when a context first uses it); -1: on all
- * live       how many "context" (no primary one), "stream", "module", "library", "memory" or "pool" there are
- *            now; "reserved": how many bytes pools keep
+ * live       how many "context" (no primary one), "stream", "event", "module", "library", "memory" or "pool" there
+ *            are now; "reserved": how many bytes pools keep; "host_ns": the host's time since reset(), which passes
+ *            by calls alone, from the first event or kernel() on: 2 us for a launch, and waiting for the device
  * unaligned  images loaded from an address that is no multiple of 4096
  * fail       after `after` more calls the next `times` calls return `code`; times 0: all of them
  * delay_us   each call of it takes so long, before it does anything
@@ -84,7 +95,10 @@ typedef struct fake_map {
  * option     "file_backed": the code for an image that lies in a mapped file (HIP: 301 or 200); 0: none
  *            "param_lie" (CUDA): what cuFuncGetParamInfo adds to the size of a kernel's last parameter
  *            "max_clusters" (CUDA): what cuOccupancyMaxActiveClusters says
- *            "capture_allocation" (HIP): the code for an allocation on a stream that captures */
+ *            "capture_allocation" (HIP): the code for an allocation on a stream that captures
+ *            "memory": how much there is, bytes, 64 MiB unless a test says so: what is not in a stream's order is
+ *            taken from it
+ * kernel     what launches of this device function do; null: nothing, as before */
 #define FAKE_CONTROLS(X)                                                      \
   X(void, configure, (const char *devices))                                   \
   X(void, reset, (void))                                                      \
@@ -100,7 +114,8 @@ typedef struct fake_map {
   X(void, fail, (const char *name, int code, uint64_t after, uint64_t times)) \
   X(void, delay_us, (const char *name, unsigned us))                          \
   X(void, hide, (const char *name, int hidden))                               \
-  X(void, option, (const char *name, int64_t value))
+  X(void, option, (const char *name, int64_t value))                          \
+  X(void, kernel, (const char *function, const fake_kernel *kernel))
 
 #ifdef __cplusplus
 #include <dlfcn.h>

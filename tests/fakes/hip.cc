@@ -29,6 +29,7 @@ constexpr ErrorText kErrors[] = {
     {400, "hipErrorInvalidHandle", "invalid resource handle"},
     {401, "hipErrorIllegalState", "the operation cannot be performed in the present state"},
     {500, "hipErrorNotFound", "named symbol not found"},
+    {600, "hipErrorNotReady", "device not ready"},
     {700, "hipErrorIllegalAddress", "an illegal memory access was encountered"},
     {709, "hipErrorContextIsDestroyed", "context is destroyed"},
     {719, "hipErrorLaunchFailure", "unspecified launch failure"},
@@ -60,6 +61,7 @@ int done(int code) {
 int enter(Call call) {
   const int fault = recorder().enter(call);
   if (fault != 0) return fault;
+  if (const int broken = kernels().broken.load(std::memory_order_relaxed); broken != 0) return broken;
   return state().machine().devices.empty() ? kNoDevice : kOk;
 }
 
@@ -88,6 +90,7 @@ int fill_properties(unsigned char *out, int ordinal, const PropertyOffsets &at) 
 
 int device_attribute(const Device &device, int attribute, int *value) {
   switch (attribute) {
+    case kDevL2: *value = kL2Bytes; return kOk;
     case kDevMajor: *value = device.major; return kOk;
     case kDevMinor: *value = device.minor; return kOk;
     case kDevWarpSize: *value = static_cast<int>(device.warp_size); return kOk;
@@ -298,6 +301,7 @@ FAKE_API int hipStreamSynchronize(void *handle) {
   ENTER(hipStreamSynchronize);
   Stream *stream = nullptr;
   TRY(own_stream(k_hipStreamSynchronize, handle, &stream));
+  timeline().wait_all();
   if (stream == nullptr) return done(state().captures.forbids_unsafe_call() ? kCaptureUnsupported : kOk);
   if (stream->capture.status.load() == kNone) return kOk;
   state().captures.invalidate(&stream->capture);
@@ -482,6 +486,7 @@ FAKE_API int hipMemsetAsync(void *address, int value, size_t bytes, void *stream
   StreamRef ref;
   bool captured = false;
   TRY(work_on(k_hipMemsetAsync, stream, &ref, &captured));
+  if (!captured) timeline().work(kAskNs, kFillNs + bytes / kBytesPerNs);
   const std::string fault = state().memory.fill(address, value, bytes);
   if (fault.empty()) return kOk;
   recorder().violate("hipMemsetAsync: " + fault);
@@ -519,6 +524,91 @@ FAKE_API int hipMemcpy(void *to, const void *from, size_t bytes, int kind) {
   if (kind < 0 || kind > 4 || (bytes != 0 && (to == nullptr || from == nullptr))) return done(kInvalidValue);
   if (bytes != 0) std::memcpy(to, from, bytes);
   return kOk;
+}
+
+FAKE_API int hipMemGetInfo(size_t *left, size_t *total) {
+  ENTER(hipMemGetInfo);
+  if (left == nullptr || total == nullptr) return done(kInvalidValue);
+  *left = state().memory.left();
+  *total = state().memory.capacity();
+  return kOk;
+}
+
+FAKE_API int hipMemcpyAsync(void *to, const void *from, size_t bytes, int kind, void *handle) {
+  ENTER(hipMemcpyAsync);
+  enum { kToDevice = 1, kToHost = 2, kOnDevice = 3 };
+  if (kind < kToDevice || kind > kOnDevice) return done(kInvalidValue);
+  StreamRef ref;
+  bool captured = false;
+  TRY(work_on(k_hipMemcpyAsync, handle, &ref, &captured));
+  std::string fault;
+  if (kind != kToHost) fault = state().memory.bounds(reinterpret_cast<uintptr_t>(to), bytes);
+  if (fault.empty() && kind != kToDevice) {
+    fault = state().memory.bounds(reinterpret_cast<uintptr_t>(from), bytes);
+  }
+  if (!fault.empty()) {
+    recorder().violate("hipMemcpyAsync: " + fault);
+    return done(kInvalidValue);
+  }
+  if (captured) return kOk;
+  timeline().work(kAskNs, kCopyNs + bytes / kBytesPerNs);
+  std::memmove(to, from, bytes);
+  return kOk;
+}
+
+// ---- Events -------------------------------------------------------------------------------------------
+
+FAKE_API int hipEventCreateWithFlags(void **event, unsigned flags) {
+  ENTER(hipEventCreateWithFlags);
+  if (event == nullptr || flags > 3) return done(kInvalidValue);
+  *event = state().create_event(current_device());
+  return kOk;
+}
+
+FAKE_API int hipEventDestroy(void *handle) {
+  ENTER(hipEventDestroy);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_hipEventDestroy, "the event", event));
+  event->life.store(Life::kDead);
+  return kOk;
+}
+
+FAKE_API int hipEventRecord(void *handle, void *stream_handle) {
+  ENTER(hipEventRecord);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_hipEventRecord, "the event", event));
+  StreamRef ref;
+  bool captured = false;
+  TRY(work_on(k_hipEventRecord, stream_handle, &ref, &captured));
+  if (event->device != ref.device) return done(kInvalidHandle);
+  if (!captured) record_event(event);
+  return kOk;
+}
+
+FAKE_API int hipEventQuery(void *handle) {
+  ENTER(hipEventQuery);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_hipEventQuery, "the event", event));
+  if (state().captures.forbids_unsafe_call()) return done(kCaptureUnsupported);
+  return timeline().reached(event->at_ns.load()) ? static_cast<int>(kOk) : done(kEventNotReady);
+}
+
+FAKE_API int hipEventSynchronize(void *handle) {
+  ENTER(hipEventSynchronize);
+  auto *event = static_cast<Event *>(handle);
+  TRY(check_handle(k_hipEventSynchronize, "the event", event));
+  if (state().captures.forbids_unsafe_call()) return done(kCaptureUnsupported);
+  timeline().wait(event->at_ns.load());
+  return kOk;
+}
+
+FAKE_API int hipEventElapsedTime(float *ms, void *begin_handle, void *end_handle) {
+  ENTER(hipEventElapsedTime);
+  auto *begin = static_cast<Event *>(begin_handle);
+  auto *end = static_cast<Event *>(end_handle);
+  TRY(check_handle(k_hipEventElapsedTime, "the event", begin));
+  TRY(check_handle(k_hipEventElapsedTime, "the event", end));
+  return done(ms == nullptr ? static_cast<int>(kInvalidValue) : event_elapsed(*begin, *end, ms));
 }
 
 // ---- Errors -------------------------------------------------------------------------------------------

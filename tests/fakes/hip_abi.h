@@ -46,6 +46,14 @@
   X(hipMemsetAsync, 0)                                            \
   X(hipModuleOccupancyMaxActiveBlocksPerMultiprocessor, 30500000) \
   X(hipMemcpy, 0)                                                 \
+  X(hipMemGetInfo, 0)                                             \
+  X(hipMemcpyAsync, 0)                                            \
+  X(hipEventCreateWithFlags, 0)                                   \
+  X(hipEventDestroy, 0)                                           \
+  X(hipEventRecord, 0)                                            \
+  X(hipEventQuery, 0)                                             \
+  X(hipEventSynchronize, 0)                                       \
+  X(hipEventElapsedTime, 0)                                       \
   X(hipGetErrorName, 0)                                           \
   X(hipGetErrorString, 0)                                         \
   X(hipGetLastError, 0)
@@ -67,6 +75,7 @@ enum HipError : int {
 
 enum DeviceAttribute : int {
   kDevCooperative = 10,
+  kDevL2 = 19,
   kDevMajor = 23,
   kDevMaxBlockX = 26,
   kDevMaxBlockY = 27,

@@ -128,8 +128,7 @@ int keep(Call call, const LaunchConfig &config, const Shape &shape, const Functi
   facts.stream = config.stream;
   facts.layout = function.kernel->params.data();
   facts.param_count = static_cast<uint32_t>(function.kernel->params.size());
-  recorder().add(std::move(launch));
-  return kOk;
+  return run_kernel(std::move(launch));
 }
 
 }  // namespace
@@ -165,7 +164,8 @@ int launch(Call call, const LaunchConfig &config, void *handle, void **params, v
   Arguments arguments;
   if (const int error = check_arguments(call, *function, params, extra, &arguments); error != kOk)
     return error;
-  if (!recorder().recording()) return kOk;
+  if (const int error = kernel_error(function->kernel->name); error != kOk) return error;
+  if (!recorder().recording() && !kernels().any()) return kOk;
   return keep(call, config, shape, *function, stream, arguments);
 }
 

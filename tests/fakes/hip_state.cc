@@ -108,6 +108,8 @@ int &current_device() {
 
 void configure(const char *devices) {
   recorder().reset();
+  kernels().clear();
+  timeline().clear();
   state().configure(devices);
 }
 
@@ -115,6 +117,9 @@ uint64_t live(const std::string &what) { return state().live(what); }
 
 void option(const std::string &name, int64_t value) {
   if (name == "file_backed" || name.empty()) state().file_backed_error.store(value);
+  if (name == "memory" || name.empty()) {
+    state().memory.set_capacity(name.empty() ? kCapacity : static_cast<uint64_t>(value));
+  }
   if (name == "capture_allocation" || name.empty()) state().capture_allocation_error.store(value);
 }
 
@@ -127,10 +132,12 @@ void State::configure(const char *text) {
   for (const auto &[name, value] : configuration.settings) {
     if (name == "driver") machine.version = static_cast<int>(value);
     if (name == "file_backed") file_backed_error.store(value);
+    if (name == "memory") memory.set_capacity(static_cast<uint64_t>(value));
   }
   for (const std::string &name : configuration.devices) machine.devices.push_back(make_device(name));
   const std::lock_guard<std::mutex> lock(mutex_);
   for (Stream &stream : streams_) kill(stream);
+  for (Event &event : events_) kill(event);
   for (Module &module : modules_) kill(module);
   for (Function &function : functions_) kill(function);
   captures.clear();
@@ -151,6 +158,14 @@ Stream *State::create_stream(int device) {
   Stream &stream = streams_.emplace_back();
   stream.device = device;
   return &stream;
+}
+
+Event *State::create_event(int device) {
+  timeline().start();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Event &event = events_.emplace_back();
+  event.device = device;
+  return &event;
 }
 
 Module *State::create_module(int device, Image image) {
@@ -186,8 +201,10 @@ uint64_t State::live(const std::string &what) {
   if (what == "memory") return memory.live();
   if (what == "pool") return memory.live_pools();
   if (what == "reserved") return memory.reserved();
+  if (what == "host_ns") return timeline().host_ns();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (what == "stream") return count_alive(streams_);
+  if (what == "event") return count_alive(events_);
   return what == "module" ? count_alive(modules_) : 0;
 }
 

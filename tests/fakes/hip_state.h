@@ -65,6 +65,7 @@ class State {
   const Device *device(int ordinal) const;
 
   Stream *create_stream(int device);
+  Event *create_event(int device);
   Module *create_module(int device, Image image);
   void destroy(Module *module);
   Function *function(Module *module, const std::string &name);
@@ -80,6 +81,7 @@ class State {
   std::atomic<const Machine *> machine_{nullptr};
   std::deque<Machine> machines_;
   std::deque<Stream> streams_;
+  std::deque<Event> events_;
   std::deque<Module> modules_;
   std::deque<Function> functions_;
 };

@@ -48,6 +48,7 @@ void Memory::retire(std::map<void *, Block>::iterator found) {
     pool->used -= found->second.bytes;
     pool->reserved = std::max(pool->used, std::min(pool->reserved, pool->threshold));
   }
+  if (!found->second.in_stream) taken_ -= found->second.bytes;
   gone_.push_back({found->first, found->second});
   blocks_.erase(found);
   if (gone_.size() <= kKept) return;
@@ -57,7 +58,25 @@ void Memory::retire(std::map<void *, Block>::iterator found) {
 
 void *Memory::allocate(size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return add(bytes, Block());
+  if (bytes > capacity_ - std::min(capacity_, taken_)) return nullptr;
+  void *address = add(bytes, Block());
+  if (address != nullptr) taken_ += bytes;
+  return address;
+}
+
+void Memory::set_capacity(uint64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  capacity_ = bytes;
+}
+
+uint64_t Memory::capacity() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return capacity_;
+}
+
+uint64_t Memory::left() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return capacity_ - std::min(capacity_, taken_);
 }
 
 bool Memory::release(void *address) {
@@ -101,16 +120,24 @@ std::string Memory::release_in_stream(void *address, bool captured) {
   return "";
 }
 
-std::string Memory::fill(void *address, int value, size_t bytes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto begin = reinterpret_cast<uintptr_t>(address);
+// With the lock held.
+std::string Memory::outside(uint64_t begin, size_t bytes) const {
   const Block *block = find(begin);
   const Block *last = bytes == 0 ? block : find(begin + bytes - 1);
-  if (block == nullptr || last != block) {
-    return std::to_string(bytes) + " bytes at " + hex(begin) + " are not in one block of memory";
-  }
-  std::memset(address, value, bytes);
-  return "";
+  if (block != nullptr && last == block) return "";
+  return std::to_string(bytes) + " bytes at " + hex(begin) + " are not in one block of memory";
+}
+
+std::string Memory::fill(void *address, int value, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::string fault = outside(reinterpret_cast<uintptr_t>(address), bytes);
+  if (fault.empty()) std::memset(address, value, bytes);
+  return fault;
+}
+
+std::string Memory::bounds(uint64_t address, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return outside(address, bytes);
 }
 
 std::string Memory::fault(uint64_t address, int device, bool captured) {

@@ -43,10 +43,16 @@ static_assert(sizeof(PoolProps) == 88, "CUmemPoolProps, hipMemPoolProps");
 bool are_plain(const PoolProps &props, size_t devices);
 constexpr int kReleaseThreshold = 4;  // of both vendors
 
+constexpr uint64_t kCapacity = uint64_t{64} << 20;  // bytes, until a test says otherwise
+
 class Memory {
  public:
-  // Memory that is there until it is released, zeroed.
+  // Memory that is there until it is released, zeroed; null where there is not so much.
   void *allocate(size_t bytes);
+  // What there is for it, and what is left.
+  void set_capacity(uint64_t bytes);
+  uint64_t capacity();
+  uint64_t left();
   bool release(void *address);
 
   // Memory in a stream's order, full of garbage. `captured`: the stream is capturing, so that the memory is the
@@ -56,6 +62,8 @@ class Memory {
   std::string release_in_stream(void *address, bool captured);
   // What is wrong with setting these bytes on a stream; "" if nothing is, and then they are set.
   std::string fill(void *address, int value, size_t bytes);
+  // What is wrong with copying from or to these bytes; "" if nothing is.
+  std::string bounds(uint64_t address, size_t bytes);
   // What is wrong with a launch that takes this address; "" for all that is no memory of the fake.
   std::string fault(uint64_t address, int device, bool captured);
 
@@ -85,8 +93,11 @@ class Memory {
   void retire(std::map<void *, Block>::iterator found);
   const Block *find(uint64_t address) const;
   const Gone *find_gone(uint64_t address) const;
+  std::string outside(uint64_t begin, size_t bytes) const;
 
   std::mutex mutex_;
+  uint64_t capacity_ = kCapacity;
+  uint64_t taken_ = 0;              // of it
   std::map<void *, Block> blocks_;  // by aligned address
   std::deque<Gone> gone_;
   std::deque<Pool> pools_;

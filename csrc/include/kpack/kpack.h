@@ -388,6 +388,99 @@ typedef kpk_status (*kpk_fallback)(void *user, const kpk_kernel *kernel, kpk_dev
                                    const kpk_arg *args, uint32_t count);
 KPK_API void kpk_set_fallback(kpk_fallback fallback, void *user);
 
+/* ---- Tuning -------------------------------------------------------------------------------------- */
+
+/* Which of the variants that may run a call is the fastest is found out once, by running them, and kept by the call's
+ * key: the device, the overload, the buckets of the integers that are part of the key, and which arguments are
+ * divisible by 16, 1 or null. docs/tuning.md has the rules. */
+enum {
+  KPK_TUNING_OFF = 0,   /* the fixed choice: what runs without tuning */
+  KPK_TUNING_USE = 1,   /* what a table says, baked into the archive or in a file; else the fixed choice */
+  KPK_TUNING_TUNE = 2,  /* and a key that no table has is searched for, in the launch that brings it */
+  KPK_TUNING_RECORD = 3 /* as use, and each new call is written down: launches are slower */
+};
+typedef struct kpk_tuning {
+  uint32_t size;      /* sizeof(kpk_tuning) */
+  uint32_t mode;      /* KPK_TUNING_... */
+  const char *table;  /* path of a table file, read at first use and added to by searches; null: none */
+  const char *shapes; /* path of the file that KPK_TUNING_RECORD writes; null: kpack_shapes.csv */
+  uint64_t budget_ns; /* of a search, at most; 0: the default, 2 s */
+  double tolerance;   /* factor of what the results of contenders may differ by; 0: 1 */
+} kpk_tuning;
+/* From now on so (copied); null: as the environment says, with KPACK_TUNING=off|use|tune|record (without it: use),
+ * KPACK_TUNING_TABLE, KPACK_TUNING_SHAPES and KPACK_TUNING_BUDGET_MS. Tables are read anew; what was found and is in no
+ * table is forgotten. Not while other threads launch. KPK_ERROR_ARGUMENT for no mode, a size too small. */
+KPK_API kpk_status kpk_set_tuning(const kpk_tuning *tuning);
+
+/* What became of one contender of a search. */
+enum {
+  KPK_TRIAL_TIMED = 0,
+  KPK_TRIAL_PRUNED = 1, /* timed until it was clear that others are faster */
+  KPK_TRIAL_WRONG = 2,  /* its results are not those of the others */
+  KPK_TRIAL_FAILED = 3, /* `reason` */
+  KPK_TRIAL_NOT_RUN = 4 /* `reason`: left out, out of budget */
+};
+typedef struct kpk_trial {
+  uint32_t size;    /* sizeof(kpk_trial): it may grow */
+  uint32_t outcome; /* KPK_TRIAL_... */
+  const char *name; /* "fp16.BLOCK1024.w4.a16", in an op "softmax/fp16.BLOCK1024.w4.a16", "function:cublas" */
+  const char *reason; /* or "" */
+  double median_us;   /* 0: none */
+  uint32_t samples;
+  uint32_t chosen; /* 1: it runs from now on */
+} kpk_trial;
+typedef void (*kpk_trial_sink)(void *user, const kpk_trial *trial);
+
+/* SCRATCH: what the pointers reach may be overwritten; no extents are needed, and what has none is neither copied nor
+ * compared. ALLOCATE: pointers say only that they are null or, by their low 8 bits, how they are aligned; memory is made
+ * as extents say, and filled with numbers. EXHAUSTIVE: every contender is timed to the end. AGAIN: also where there is
+ * an entry. */
+enum { KPK_TUNE_SCRATCH = 1, KPK_TUNE_ALLOCATE = 2, KPK_TUNE_EXHAUSTIVE = 4, KPK_TUNE_AGAIN = 8 };
+typedef struct kpk_tune_options {
+  uint32_t size;       /* sizeof(kpk_tune_options) */
+  uint32_t flags;      /* KPK_TUNE_... */
+  uint64_t budget_ns;  /* 0: as kpk_set_tuning says */
+  double tolerance;    /* 0: likewise */
+  kpk_trial_sink sink; /* told of each contender after the search; null: nobody */
+  void *user;
+} kpk_tune_options;
+/* Finds out which variant is the fastest for this call, on the stream's device, and enters it: launches of the call's
+ * key take it from now on (unless KPK_TUNING_OFF), and the table file has it. Nothing that the pointers reach is written
+ * (but see KPK_TUNE_SCRATCH): each pointer that the kernel writes through has to have an extent (args= of the kernel),
+ * within which it works on copies. Waits for the device. Options null: none. KPK_OK also where there is nothing to choose
+ * from. KPK_ERROR_ARGUMENT where an extent is missing; KPK_ERROR_STREAM inside a capture; KPK_ERROR_NO_DEVICE in a dry
+ * run; KPK_ERROR_MEMORY; KPK_ERROR_NO_VARIANT where all contenders failed. */
+KPK_API kpk_status kpk_tune(const kpk_kernel *kernel, kpk_stream stream, const kpk_arg *args, uint32_t count,
+                            const kpk_tune_options *options);
+
+/* An op: several kernels, and functions of the program's own, that do the same with the same arguments, and are tuned as
+ * alternatives. Without an entry the first kernel runs, as it would by itself. Kernels and functions are added before its
+ * first launch, and stay in memory as long as the op. An op with the same name, kernels and functions has the same entries
+ * in a table. */
+typedef struct kpk_op kpk_op;
+typedef kpk_status (*kpk_op_function)(void *user, kpk_stream stream, const kpk_arg *args, uint32_t count);
+/* The name is copied. KPK_ERROR_ARGUMENT, KPK_ERROR_MEMORY. */
+KPK_API kpk_status kpk_op_create(const char *name, const kpk_kernel *first, kpk_op **out);
+/* A kernel that takes the arguments of the first; calls that it does not take, others run. */
+KPK_API kpk_status kpk_op_add_kernel(kpk_op *op, const kpk_kernel *kernel);
+/* A function that launches on the stream it is given, and returns KPK_OK. A call that it does not do it answers with
+ * KPK_ERROR_UNSUPPORTED before it launches anything: then the first kernel runs. `version`: entries of another one are
+ * stale. */
+KPK_API kpk_status kpk_op_add_function(kpk_op *op, const char *name, uint64_t version,
+                                       kpk_op_function function, void *user);
+/* As kpk_launch and kpk_tune. What the chosen function returns otherwise is returned. */
+KPK_API kpk_status kpk_op_launch(kpk_op *op, kpk_stream stream, const kpk_arg *args, uint32_t count,
+                                 uint64_t signature);
+KPK_API kpk_status kpk_op_launch_packed(kpk_op *op, kpk_stream stream,
+                                        const kpk_packed *call); /* or KPK_UNPACK */
+KPK_API kpk_status kpk_op_tune(kpk_op *op, kpk_stream stream, const kpk_arg *args, uint32_t count,
+                               const kpk_tune_options *options);
+/* What its launch would run, and why, as kpk_explain. */
+KPK_API size_t kpk_op_explain(kpk_op *op, kpk_device device, const kpk_arg *args, uint32_t count, char *text,
+                              size_t bytes);
+/* No launch of it may be under way. Null: nothing. */
+KPK_API void kpk_op_free(kpk_op *op);
+
 /* ---- Scratch memory ----------------------------------------------------------------------------- */
 
 /* Some images work in device memory that exists for one launch: size x blocks of the grid. Without a hook it is

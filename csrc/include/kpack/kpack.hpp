@@ -553,6 +553,12 @@ class KPACK_TYPE Kernel {
   }
   // What was loaded goes; the next launch loads again. See kpk_unload.
   KPACK_INLINE Status unload() const { return kpk_unload(kernel_); }
+  // Finds out which variant is the fastest for this call. See kpk_tune.
+  template <class... A>
+  KPACK_INLINE Status tune(Stream stream, const kpk_tune_options &options, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_tune(kernel_, stream.native(), args, sizeof...(A), &options);
+  }
   template <class... A>
   KPACK_INLINE Bound pin(kpk_device device, const A &...arguments) const {
     return Bound::pinned(*kernel_, device, arguments...);
@@ -595,6 +601,57 @@ template <class... A>
 bool supports(Kernel kernel, kpk_device device, const A &...arguments) {
   return kernel.supports(device, arguments...);
 }
+
+// Several kernels, and functions of the program's own, that do the same with the same arguments and are tuned as
+// alternatives; without an entry in a table the first kernel runs. See kpk_op_create.
+//
+//   kpack::Op softmax("softmax", tk::softmax);
+//   softmax.add(tk::softmax_online).add("cudnn", 1, by_cudnn, handle);
+//   kpack::Status status = softmax(stream, out, in, in_stride, out_stride, n_cols, n_rows);
+class KPACK_TYPE Op {
+ public:
+  KPACK_INLINE Op(const char *name, Kernel first) : status_(kpk_op_create(name, &first.native(), &op_)) {}
+  KPACK_INLINE ~Op() { kpk_op_free(op_); }
+  KPACK_INLINE Op(Op &&other) : op_(other.op_), status_(other.status_) { other.op_ = nullptr; }
+  Op(const Op &) = delete;
+  Op &operator=(const Op &) = delete;
+  // The first thing that has failed since it was made, if any; its message is that of kpk_message() then.
+  KPACK_INLINE Status status() const { return status_; }
+  KPACK_INLINE kpk_op *native() const { return op_; }
+  KPACK_INLINE Op &add(Kernel kernel) { return note(kpk_op_add_kernel(op_, &kernel.native())); }
+  KPACK_INLINE Op &add(const char *name, uint64_t version, kpk_op_function function, void *user = nullptr) {
+    return note(kpk_op_add_function(op_, name, version, function, user));
+  }
+  template <class... A>
+  KPACK_INLINE Status operator()(Stream stream, const A &...arguments) const {
+    if constexpr (detail::is_packable<A...>()) {
+      detail::PackedCall<A...> packed(arguments...);
+      const kpk_status status = kpk_op_launch_packed(op_, stream.native(), &packed.call);
+      return status != KPK_UNPACK ? status : by_arguments(stream, arguments...);
+    } else {
+      return by_arguments(stream, arguments...);
+    }
+  }
+  // See kpk_op_tune.
+  template <class... A>
+  KPACK_INLINE Status tune(Stream stream, const kpk_tune_options &options, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_op_tune(op_, stream.native(), args, sizeof...(A), &options);
+  }
+
+ private:
+  KPACK_INLINE Op &note(kpk_status status) {
+    if (status_) status_ = status;
+    return *this;
+  }
+  template <class... A>
+  KPACK_APART kpk_status by_arguments(Stream stream, const A &...arguments) const {
+    const kpk_arg args[] = {detail::arg(arguments)..., kpk_arg{}};
+    return kpk_op_launch(op_, stream.native(), args, sizeof...(A), detail::signature_of<A...>(args));
+  }
+  kpk_op *op_ = nullptr;
+  Status status_;
+};
 
 class KPACK_TYPE Pack {
  public:
