@@ -15,15 +15,15 @@ from kpack.errors import (
     SpecError,
     TargetError,
 )
-from kpack.expr import cdiv, next_power_of_2
+from kpack.expr import cdiv, next_power_of_2, sizeof
 from kpack.find import find_kernels
 from kpack.foreign import IR, Images
-from kpack.spec import Arg, DType, Kernel
+from kpack.spec import Arg, DType, Kernel, in_, inout, out
 from kpack.target import Target
 
 if TYPE_CHECKING:
     from kpack.learn import record
-    from kpack.runtime import TensorDescriptor, load, use_dry_driver
+    from kpack.runtime import TensorDescriptor, load, set_tuning, use_dry_driver
 
 __all__ = [
     "IR",
@@ -46,9 +46,14 @@ __all__ = [
     "build",
     "cdiv",
     "find_kernels",
+    "in_",
+    "inout",
     "load",
     "next_power_of_2",
+    "out",
     "record",
+    "set_tuning",
+    "sizeof",
     "use_dry_driver",
 ]
 
@@ -57,7 +62,7 @@ __version__ = VERSION
 
 def __getattr__(name: str) -> Any:
     # The runtime is a compiled module: archives can be built where it is not.
-    if name in ("TensorDescriptor", "load", "use_dry_driver"):
+    if name in ("TensorDescriptor", "load", "set_tuning", "use_dry_driver"):
         from kpack import runtime
 
         return getattr(runtime, name)

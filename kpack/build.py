@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from kpack.find import Source, find_kernels
 from kpack.image import Image, why_unfit
 from kpack.naming import check_pack_name
 from kpack.objfile.archive import write_archive
-from kpack.objfile.encode import encode_index, encode_kernel
+from kpack.objfile.encode import encode_index, encode_kernel, encode_tuning
 from kpack.objfile.host import find_host
 from kpack.progress import progress_bar
 from kpack.spec import Kernel, Plan, expand, takes_all_of, without
 from kpack.target import Target, parse_targets
+from kpack.tuning.bake import Baked, Tables, bake, read_tables, unneeded, unused_entries
 
 if TYPE_CHECKING:
     from kpack.compile.pool import Job
@@ -40,6 +41,8 @@ def build(
     progress: bool | None = None,
     on_error: str = "raise",
     timeout_s: float = 600.0,
+    tuned: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    keep: str = "all",
 ) -> Pack:
     """Compile every variant of `kernels` for every `arch`, without a GPU.
 
@@ -52,6 +55,10 @@ def build(
     on_error   "raise", or "skip": pack what did compile; the archive says of the rest why it is missing. A kernel
                of which nothing compiled is packed, too, so that programs link, and a launch of it says why
     timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
+    tuned      tuning tables, one path or several, to bake in: of one key the last entry. Entries that are not of these
+               kernels, variants and targets are left out with a warning that counts them by reason
+    keep       "all" variants, or "tuned": for targets and overloads that the tables have entries of, those that an
+               entry chooses, and as few others as all calls of the rest need
 
     What compiles, but needs more threads or shared memory than any device of its target has, is left out where there
     is an alternative for all of its calls; otherwise it is packed, with a warning.
@@ -70,8 +77,11 @@ def build(
         raise SpecError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
     if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not timeout_s > 0:
         raise SpecError(f"timeout_s: expected more than 0 seconds, got {timeout_s!r}")
+    if keep not in ("all", "tuned"):
+        raise SpecError(f"keep: expected 'all' or 'tuned', got {keep!r}")
     find_host(host)
     targets = parse_targets(arch)
+    tables = read_tables([tuned] if isinstance(tuned, (str, os.PathLike)) else tuned)
 
     # A file is a module like any other; what it defines at top level and is a Kernel, is built.
     found = find_kernels(kernels)
@@ -105,21 +115,24 @@ def build(
     images, failures = _by_kernel(todo, outcomes)
     failed = [(job, each) for job, each in zip(todo, outcomes, strict=True) if isinstance(each, Failure)]
 
+    # What tables have measured chooses among what there is, and may leave the rest without use.
+    parts = []
+    for plan in plans:
+        missing = {(job.variant, job.target.name) for job, _ in failed if job.plan is plan}
+        origin = _origin(plan, targets, built=bool(images[plan.name]))
+        part = _Part(
+            plan=without(plan, missing),
+            images=tuple(images[plan.name]),
+            failures=tuple(failures[plan.name]),
+            info=origin["info"],
+            source_key=origin["source_key"],
+        )
+        parts.append(part.tuned(plan, missing, tables, keep))
+    if unused := unused_entries(tables, {part.plan.name: part.baked for part in parts}):
+        warnings.warn(unused, stacklevel=2)
+
     # Packing is left to write(): it takes the archive's name, and no time.
-    return Pack(
-        name=name,
-        host=host,
-        targets=targets,
-        parts=tuple(
-            _Part(
-                plan=without(plan, [(job.variant, job.target.name) for job, _ in failed if job.plan is plan]),
-                images=tuple(images[plan.name]),
-                failures=tuple(failures[plan.name]),
-                **_origin(plan, targets, built=bool(images[plan.name])),
-            )
-            for plan in plans
-        ),
-    )
+    return Pack(name=name, host=host, targets=targets, parts=tuple(parts))
 
 
 def _expand_all(kernels: Iterable[Any], targets: tuple[Target, ...]) -> tuple[Plan, ...]:
@@ -160,9 +173,7 @@ def _by_kernel(
     return images, failures
 
 
-def _leave_out_unfit(
-    jobs: Sequence[Job], outcomes: Sequence[Image | Failure]
-) -> tuple[Image | Failure, ...]:
+def _leave_out_unfit(jobs: Sequence[Job], outcomes: Sequence[Image | Failure]) -> tuple[Image | Failure, ...]:
     """Images that fit no device of their target become failures, but for those that would be missed."""
     reasons = [why_unfit(each) if isinstance(each, Image) else "" for each in outcomes]
     fitting = {
@@ -212,6 +223,27 @@ class _Part:
     failures: tuple[Failure, ...]
     info: str
     source_key: str
+    baked: Baked | None = None
+    dropped: tuple[Image, ...] = ()
+
+    def tuned(self, plan: Plan, missing: set[tuple[int, str]], tables: Tables, keep: str) -> _Part:
+        """With what tables say of it. `plan`: as it was before what is `missing`."""
+        entries = [entry for entry in tables.entries if entry.kernel == plan.name]
+        if not entries:
+            return self
+        baked = bake(self.plan, self.images, self.source_key, entries, self.images)
+        dropped = unneeded(self.plan, self.images, baked.matches) if keep == "tuned" else set()
+        if not dropped:
+            return replace(self, baked=baked)
+        stays = tuple(each for each in self.images if (each[0], each[1].target.name) not in dropped)
+        return replace(
+            self,
+            plan=without(plan, missing | dropped),
+            images=stays,
+            dropped=tuple(image for number, image in self.images if (number, image.target.name) in dropped),
+            # Keys and hash are of the variants that are left.
+            baked=bake(self.plan, self.images, self.source_key, entries, stays),
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # a repr of all images would be megabytes
@@ -246,6 +278,28 @@ class Pack:
         no device of a target where an alternative does."""
         return tuple(failure for part in self.parts for failure in part.failures)
 
+    @property
+    def tuned_entries(self) -> int:
+        """How many choices of tuning tables are baked in."""
+        return sum(len(part.baked.choices) for part in self.parts if part.baked)
+
+    @property
+    def image_bytes(self) -> int:
+        """Of machine code, equal images of a kernel once."""
+        return sum(_unique_bytes(image for _, image in part.images) for part in self.parts)
+
+    @property
+    def untrimmed_bytes(self) -> int:
+        """What `image_bytes` would be with keep="all"."""
+        return sum(
+            _unique_bytes((*(image for _, image in part.images), *part.dropped)) for part in self.parts
+        )
+
+    @property
+    def dropped_images(self) -> int:
+        """How many images keep="tuned" has left out."""
+        return sum(len(part.dropped) for part in self.parts)
+
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the archive to `path`, all of it or nothing, and say where it is.
 
@@ -265,11 +319,21 @@ class Pack:
                 info=part.info,
                 host=self.host,
                 source_key=part.source_key,
+                tuned=part.baked is not None,
             )
             for part in self.parts
         ]
-        write_archive(archive, [*members, encode_index(name, members, host=self.host)])
+        tables = [
+            encode_tuning(name, part.plan.name, part.baked.hash, part.baked.choices.items(), host=self.host)
+            for part in self.parts
+            if part.baked is not None
+        ]
+        write_archive(archive, [*members, *tables, encode_index(name, members, host=self.host)])
         return archive
+
+
+def _unique_bytes(images: Iterable[Image]) -> int:
+    return sum(map(len, {image.code for image in images}))
 
 
 def pack_name_of(archive: Path, option: str = "name=") -> str:

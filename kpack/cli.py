@@ -1,4 +1,4 @@
-"""The command line: build an archive, look inside one, say what a call would run, and how to link it.
+"""The command line: build an archive, look inside one, say what a call would run, tune, and say how to link it.
 
 Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -6,6 +6,7 @@ Exit status: 0 done, 1 refused (the reason on stderr), 2 wrong usage, 130 interr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,8 @@ from kpack.errors import FormatError, KpackError, PackError, SpecError, tell
 if TYPE_CHECKING:
     from kpack.build import Pack
     from kpack.objfile.listing import ImageListing, KernelListing
+    from kpack.runtime import Trial
+    from kpack.tuning.offline import Outcome
 
 __all__ = ["main"]
 
@@ -37,6 +41,7 @@ def main() -> None:
     """The entry point: errors are sentences, tracebacks only with KPACK_TRACEBACK=1."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    warnings.showwarning = lambda message, *_: print(f"kpack: {message}", file=sys.stderr)
     try:
         status = commands(prog_name="kpack", standalone_mode=False)
         sys.stdout.flush()
@@ -123,6 +128,16 @@ def _seconds(text: str) -> float:
     help="For one variant and target; one that takes longer is a failure.",
 )
 @click.option(
+    "--tuned", "tables", multiple=True, type=click.Path(), help="A tuning table to bake in; repeatable."
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["all", "tuned"]),
+    default="all",
+    show_default=True,
+    help="Variants: all, or where tables have entries only what they choose, and what other calls need.",
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="No progress bar, no summary; of what is skipped, the number."
 )
 def build(
@@ -134,6 +149,8 @@ def build(
     jobs: int | None,
     on_error: str,
     timeout: float,
+    tables: tuple[str, ...],
+    keep: str,
     quiet: bool,
 ) -> None:
     """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive.
@@ -157,6 +174,8 @@ def build(
         progress=False if quiet else None,
         on_error=on_error,
         timeout_s=timeout,
+        tuned=tables,
+        keep=keep,
     )
     path = pack.write(output)
     _tell_skipped(pack, reasons=not quiet)
@@ -167,6 +186,20 @@ def build(
             f"{', '.join(target.name for target in pack.targets)}, {_size(path.stat().st_size)}, "
             f"{time.monotonic() - began:.1f} s"
         )
+    if tables and not quiet:
+        click.echo(_tuned_in(pack))
+
+
+def _tuned_in(pack: Pack) -> str:
+    """How many choices are baked in, and what that has made smaller."""
+    count = pack.tuned_entries
+    text = f"tuned: {count} choice{'s' if count != 1 else ''} baked in"
+    if pack.dropped_images:
+        text += (
+            f"; {_images_in(pack.dropped_images)} that none of them takes dropped: code was "
+            f"{_size(pack.untrimmed_bytes)}, is {_size(pack.image_bytes)}"
+        )
+    return text
 
 
 def _tell_skipped(pack: Pack, reasons: bool) -> None:
@@ -252,6 +285,8 @@ def list_archive(archive: str, summary: bool, as_json: bool) -> None:
         for label, text in (("guard", kernel.guard_text), ("grid", kernel.grid_text)):
             if text:
                 console.print(f"  {label} {escape(text)}")
+        if kernel.tuning:
+            console.print(f"  tuned for {len(kernel.tuning.entries)} keys")
         if kernel.images:
             console.print(_summary(kernel) if summary else _images(kernel))
         for line in _missing(kernel) if summary else _holes(kernel):
@@ -316,7 +351,8 @@ def _is_ptx(kernel: KernelListing, image: ImageListing) -> bool:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("variant", "target") else "right")
+        left = column in ("variant", "target", "outcome")
+        table.add_column(column, justify="left" if left else "right")
     return table
 
 
@@ -385,6 +421,98 @@ def explain(file: str, kernel: str, values: tuple[str, ...], arch: str | None, p
         arch = ""
     click.echo(asked.explain(*call, arch=arch))
     sys.exit(0 if asked.supports(*call, arch=arch) else 1)
+
+
+# ---- tune
+
+
+@commands.command()
+@click.argument("file", type=click.Path())
+@click.option("--shapes", required=True, type=click.Path(), help="The calls to tune for: kernel,call a line.")
+@click.option("--table", type=click.Path(), help="What to add to; without it, FILE's name with .csv, here.")
+@click.option("--pack", help="Of the kernels, where FILE has several.")
+@click.option("--budget", type=_seconds, metavar="SECONDS", help="For one shape.  [default: 2]")
+@click.option("--tolerance", type=float, default=1.0, help="Factor of what results may differ by.")
+@click.option("--exhaustive", is_flag=True, help="Time every variant to the end.")
+@click.option("--again", is_flag=True, help="Also what the table has.")
+@click.option("--json", "as_json", is_flag=True, help="What became of each shape and variant, for jq.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+def tune(
+    file: str,
+    shapes: str,
+    table: str | None,
+    pack: str | None,
+    budget: float | None,
+    tolerance: float,
+    exhaustive: bool,
+    again: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find out on this machine's GPU which variants are the fastest for the calls of a file of shapes.
+
+    FILE is an archive (the C compiler links it: $CC or cc) or a shared object that one is linked into. What is found is
+    added to the table, for kpack build --tuned and KPACK_TUNING_TABLE. Exit status: 1 if a shape could not be tuned.
+    """
+    from kpack.progress import progress_bar
+    from kpack.tuning.offline import tune_shapes
+    from kpack.tuning.shapes import read_shapes
+
+    calls, rejected = read_shapes(shapes)
+    for line in rejected:
+        print(f"kpack: {line}", file=sys.stderr)
+    path = table or f"{Path(file).name.partition('.')[0].removeprefix('lib')}.csv"
+    with progress_bar("tuning", len(calls), False if quiet else None) as step:
+        outcomes = tune_shapes(
+            file,
+            calls,
+            table=path,
+            pack=pack,
+            budget_ms=None if budget is None else budget * 1000,
+            exhaustive=exhaustive,
+            again=again,
+            tolerance=tolerance,
+            step=step,
+        )
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS, highlight=False)
+        for outcome in outcomes:
+            _show_outcome(console, outcome)
+        tuned = sum(outcome.chosen is not None for outcome in outcomes)
+        console.print(f"{tuned} of {len(outcomes)} shapes tuned; {path}")
+    sys.exit(1 if rejected or any(outcome.error for outcome in outcomes) else 0)
+
+
+def _told(trial: Trial) -> str:
+    if trial.reason:
+        return f"{trial.outcome}: {trial.reason}"
+    return "" if trial.chosen else trial.outcome
+
+
+def _show_outcome(console: Console, outcome: Outcome) -> None:
+    console.print(f"[bold]{escape(str(outcome.shape))}[/]")
+    for crash in outcome.crashes:
+        console.print(f"  [red]the process {escape(crash)}[/]; it was started again")
+    if outcome.error:
+        console.print(f"  [red]{escape(outcome.error)}[/]\n")
+        return
+    if not outcome.trials:
+        console.print("  nothing to choose from\n")
+        return
+    table = _table("variant", "median us", "of best", "samples", "outcome")
+    best = min((trial.median_us for trial in outcome.trials if trial.median_us), default=0.0)
+    for trial in sorted(outcome.trials, key=lambda trial: (not trial.median_us, trial.median_us)):
+        table.add_row(
+            escape(trial.name),
+            f"{trial.median_us:.2f}" if trial.median_us else "-",
+            f"{trial.median_us / best:.2f}" if trial.median_us else "-",
+            f"{trial.samples}",
+            ("[green]chosen[/] " if trial.chosen else "") + escape(_told(trial)),
+        )
+    console.print(table)
+    console.print()
 
 
 # ---- config

@@ -15,6 +15,7 @@ __all__ = [
     "entry_symbol",
     "kernel_symbol",
     "pack_symbol",
+    "tuning_symbol",
 ]
 
 PackName = NewType("PackName", str)
@@ -60,6 +61,10 @@ def check_kernel_name(name: str) -> KernelName:
 
 def kernel_symbol(pack: PackName, kernel: KernelName) -> str:
     return f"kpack_kernel_{pack}_{kernel}"
+
+
+def tuning_symbol(pack: PackName, kernel: KernelName) -> str:
+    return f"kpack_tuning_{pack}_{kernel}"
 
 
 def pack_symbol(pack: PackName) -> str:

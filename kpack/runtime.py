@@ -33,9 +33,11 @@ __all__ = [
     "LoadedPack",
     "Pointer",
     "TensorDescriptor",
+    "Trial",
     "device_count",
     "load",
     "reserve_scratch",
+    "set_tuning",
     "use_dry_driver",
 ]
 
@@ -51,6 +53,24 @@ class Launch:
 
     def __str__(self) -> str:
         return self.text
+
+
+_OUTCOMES = ("timed", "pruned", "wrong", "failed", "not run")
+_MODES = ("off", "use", "tune", "record")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one contender of a search: `outcome` is "timed", "pruned" (others were clearly faster),
+    "wrong" (its results are not those of the others), "failed" or "not run", for `reason`."""
+
+    name: str
+    outcome: str
+    reason: str
+    median_us: float
+    """0: none"""
+    samples: int
+    chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,43 @@ class LoadedKernel:
             return Launch(self.name, _runtime.message())
         _check(status)
         return None
+
+    def tune(
+        self,
+        *args: object,
+        stream: object = None,
+        scratch: bool = False,
+        allocate: bool = False,
+        exhaustive: bool = False,
+        again: bool = False,
+        budget_ms: float | None = None,
+        tolerance: float = 1.0,
+    ) -> tuple[Trial, ...]:
+        """Find out which variant is the fastest for this call, and take it from now on for calls of its key. The
+        table of `set_tuning` remembers it. What became of each contender; where there is an entry already, only of
+        what it chose, and where there is nothing to choose from, of none.
+
+        Runs on copies, within the extents that the kernel's args= say: without them it is refused, unless with
+        `scratch` the memory may be overwritten. With `allocate`, pointers say only that they are null or how they are
+        aligned, and memory is made. `exhaustive` times all to the end, `again` also where there is an entry.
+        `budget_ms` is for the whole search (None: as `set_tuning` says); `tolerance` is a factor of what results may
+        differ by. Raises LaunchError.
+        """
+        flags = (
+            (scratch and _runtime.TUNE_SCRATCH)
+            | (allocate and _runtime.TUNE_ALLOCATE)
+            | (exhaustive and _runtime.TUNE_EXHAUSTIVE)
+            | (again and _runtime.TUNE_AGAIN)
+        )
+        try:
+            status, trials = self._kernel.tune(args, stream, flags, _budget(budget_ms), tolerance)
+        except _runtime.Error as error:
+            raise LaunchError(str(error), _runtime.ERROR_ARGUMENT) from error
+        _check(status)
+        return tuple(
+            Trial(name, _OUTCOMES[outcome], reason, median_us, samples, chosen)
+            for name, outcome, reason, median_us, samples, chosen in trials
+        )
 
     def explain(self, *args: object, device: object = None, arch: str | None = None) -> str:
         """Which variant and image this call would run on `device`, and why each other one would not, in lines of
@@ -227,6 +284,42 @@ def use_dry_driver(arch: str | None, *, succeed: bool = False) -> None:
     memory of the host, too. Raises LaunchError for an arch that there is not; not while another thread launches.
     """
     _check(_runtime.use_dry_driver(arch, succeed))
+
+
+def set_tuning(
+    mode: str | None,
+    *,
+    table: str | os.PathLike[str] | None = None,
+    shapes: str | os.PathLike[str] | None = None,
+    budget_ms: float | None = None,
+    tolerance: float = 1.0,
+) -> None:
+    """From now on launches choose variants so: "off", what runs without tuning; "use", what tables say, baked in or
+    in the file `table`; "tune", and what no table has is searched for and added to the file; "record", as use, and
+    each new call is added to the file `shapes`. None: as the environment says (KPACK_TUNING, KPACK_TUNING_TABLE,
+    KPACK_TUNING_SHAPES, KPACK_TUNING_BUDGET_MS).
+
+    `budget_ms` is what one search may take (None: 2000). Raises LaunchError for another mode. Not while another thread
+    launches.
+    """
+    if mode is not None and mode not in _MODES:
+        raise LaunchError(
+            f"set_tuning: expected {', '.join(_MODES)} or None, got {mode!r}", _runtime.ERROR_ARGUMENT
+        )
+    number = -1 if mode is None else _MODES.index(mode)
+    table, shapes = (None if path is None else os.fspath(path) for path in (table, shapes))
+    _check(_runtime.set_tuning(number, table, shapes, _budget(budget_ms), tolerance))
+
+
+def _budget(milliseconds: float | None) -> int:
+    """In nanoseconds; 0 for the default."""
+    if milliseconds is None:
+        return 0
+    if not 0 < milliseconds < 1e12:
+        raise LaunchError(
+            f"budget_ms: expected more than 0 milliseconds, got {milliseconds!r}", _runtime.ERROR_ARGUMENT
+        )
+    return max(1, int(milliseconds * 1e6))
 
 
 def reserve_scratch(bytes: int, device: int = 0) -> None:

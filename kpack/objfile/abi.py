@@ -10,7 +10,9 @@ Hashes are BLAKE2b, of which a 64-bit field holds the first 8 bytes, little-endi
   kernel    host machine, descriptor section (the hash field as 0), image section, references out of it;
             not `.kpack.info`, which may differ between builds of the same code. Its first 16 bytes name the
             COMDAT group.
+            A baked tuning table is a reference by name: it does not count, whether there is one does
   pack      pack name, and name and hash of each kernel, in order
+  tuning    host machine, names of pack and kernel, the table: only names its COMDAT group
 """
 
 from __future__ import annotations
@@ -218,6 +220,16 @@ def pack_digest(machine: int, pack: str, kernels: Iterable[tuple[str, int]]) -> 
     """What keys an index member's COMDAT group, and is its `kpk_abi_pack.hash`."""
     listed = "".join(f"{name} {value:016x}\n" for name, value in kernels)
     return digest(machine.to_bytes(2, "little"), pack.encode(), listed.encode())
+
+
+def tuning_digest(machine: int, pack: str, kernel: str, table: bytes) -> bytes:
+    """What keys a baked tuning table's COMDAT group."""
+    return digest(machine.to_bytes(2, "little"), pack.encode(), kernel.encode(), table)
+
+
+def tuning_section(kernel: str) -> str:
+    """The section of a kernel's baked tuning table."""
+    return f".rodata.kpack_tuning.{kernel}"
 
 
 # ---- structs

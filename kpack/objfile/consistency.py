@@ -9,7 +9,7 @@ from kpack.objfile import abi, elf
 from kpack.objfile.listing import KernelListing
 from kpack.objfile.record import Object, Place, Record
 
-__all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol"]
+__all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol", "tuning_symbol"]
 
 
 # Slots that hold a parameter, or a part of one.
@@ -81,6 +81,9 @@ def check_content(found: Object, kernel: Record, listing: KernelListing) -> None
     for relocation in found.elf.relocations:
         if relocation.section == home:
             symbol = found.elf.symbols[relocation.symbol]
+            if not symbol.section and symbol.name == tuning_symbol(listing.pack, listing.name):
+                references.append((relocation.offset, symbol.name, relocation.addend))
+                continue
             place = found.elf.sections[symbol.section] if symbol.section < len(found.elf.sections) else None
             if place is None:
                 raise FormatError(
@@ -101,6 +104,11 @@ def expect_hash(what: str, said: int, digest: bytes) -> None:
     found = int.from_bytes(digest[:8], "little")
     if found != said:
         raise FormatError(f"{what}: expected content with hash {said:016x}, got {found:016x}")
+
+
+def tuning_symbol(pack: str, kernel: str) -> str:
+    """Of a kernel's baked tuning table."""
+    return f"kpack_tuning_{pack}_{kernel}"
 
 
 def expected_symbol(pack: str, kernel: str) -> str:

@@ -22,13 +22,16 @@ from kpack.objfile.listing import (
     SlotListing,
     TargetListing,
     TensordescListing,
+    TunedListing,
+    TuningListing,
     VariantListing,
 )
 from kpack.objfile.record import Object, Place, Record
 
-__all__ = ["read_kernel"]
+__all__ = ["read_kernel", "read_tuning"]
 
 _BYTES_1_0 = 208  # of a kpk_abi_kernel of ABI 1.0
+_TUNING_BYTES_1_0 = 32
 
 
 def read_kernel(found: Object) -> KernelListing:
@@ -56,6 +59,24 @@ def read_kernel(found: Object) -> KernelListing:
     check_ranges(listing)
     check_content(found, kernel, listing)
     return listing
+
+
+def read_tuning(found: Object, symbol: elf.ElfSymbol) -> TuningListing:
+    """The baked tuning table that `symbol` names."""
+    place = Place(symbol.section, symbol.value)
+    table = found.record(abi.TUNING, place, "tuning")
+    if table.number("major") > abi.ABI_MAJOR or table.number("size") < _TUNING_BYTES_1_0:
+        raise FormatError(
+            f"tuning: expected {_TUNING_BYTES_1_0} bytes or more of ABI {abi.ABI_MAJOR} or older, got "
+            f"{table.number('size')} of {table.number('major')}.{table.number('minor')}"
+        )
+    entries = tuple(
+        TunedListing(each.number("key"), each.number("variant")) for each in table.table("entries", abi.TUNED)
+    )
+    keys = [entry.key for entry in entries]
+    if keys != sorted(set(keys)):
+        raise FormatError("tuning.entries: expected them sorted by key, each once, got another order")
+    return TuningListing(table.number("kernel_hash"), entries)
 
 
 def _read_tables(kernel: Record) -> dict[str, tuple[object, ...]]:

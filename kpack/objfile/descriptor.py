@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpack.errors import Failure, PackError
-from kpack.naming import KernelName, PackName, kernel_symbol
+from kpack.naming import KernelName, PackName, kernel_symbol, tuning_symbol
 from kpack.objfile import abi, elf
 from kpack.objfile.relocatable import Symbol
 from kpack.objfile.section import SectionWriter, code_value
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kpack.spec import Param, Plan, Variant
     from kpack.target import Target
 
-__all__ = ["Homes", "KernelWriter", "global_symbol"]
+__all__ = ["Homes", "KernelWriter", "global_symbol", "undefined", "variant_hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,24 @@ def global_symbol(name: str, section: str, size: int, visibility: int) -> Symbol
     return Symbol(name, section, 0, size, binding=elf.STB_GLOBAL, visibility=visibility)
 
 
+def undefined(name: str) -> Symbol:
+    """Hidden, so that it is this link's own or none."""
+    return Symbol(name, "", type=elf.STT_NOTYPE, binding=elf.STB_GLOBAL, visibility=elf.STV_HIDDEN)
+
+
 def _state_symbol(pack: PackName, kernel: KernelName) -> str:
     return f"kpack_state_{pack}_{kernel}"
+
+
+def variant_hash(plan: Plan, variant: Variant, source_key: str) -> int:
+    """Of all that goes into compiling it but the target."""
+    facts = (
+        variant.name, variant.arguments, plan.overloads[variant.overload].types,
+        [code_value(value) for value in variant.constexprs],
+        sorted(variant.divisible_16), sorted(variant.equal_1), sorted(variant.null),
+        [(name, code_value(value)) for name, value in sorted(variant.options, key=lambda o: o[0])],
+    )  # fmt: skip
+    return abi.hash64(plan.name.encode(), source_key.encode(), repr(facts).encode())
 
 
 class KernelWriter:
@@ -51,12 +67,16 @@ class KernelWriter:
         store: ImageStore,
         homes: Homes,
         source_key: str,
+        tuned: bool,
     ) -> None:
         self.section = SectionWriter()
         self.symbols: list[Symbol] = [
             global_symbol(kernel_symbol(pack, name), homes.descriptor, abi.KERNEL.size, elf.STV_HIDDEN),
             Symbol(_state_symbol(pack, name), homes.state, 0, abi.STATE_BYTES),
         ]
+        self._tuning = tuning_symbol(pack, name) if tuned else None
+        if self._tuning:
+            self.symbols.append(undefined(self._tuning))
         self._pack, self._name, self._plan, self._chosen = pack, name, plan, chosen
         self._store, self._homes, self._source_key = store, homes, source_key
         self._params = {param.name: number for number, param in enumerate(plan.params)}
@@ -97,6 +117,7 @@ class KernelWriter:
             params=params, overloads=overloads, variants=variants, images=images, targets=target_table,
             constexprs=constexprs, holes=hole_table, guard_text=section.optional_text(plan.guard_text),
             grid_text=section.optional_text(plan.grid_text), source=section.optional_text(plan.source),
+            tuning=self._tuning,
         )  # fmt: skip
 
     def _reserve(self, layout: abi.Struct, count: int) -> tuple[int, int, int]:
@@ -172,9 +193,10 @@ class KernelWriter:
         section, grid = self.section, [self._expr(expr) for expr in variant.grid]
         stages = dict(variant.options).get("num_stages")
         section.put(
-            at, abi.VARIANT, name=section.text(variant.name), hash=self._variant_hash(variant),
+            at, abi.VARIANT, name=section.text(variant.name), hash=variant_hash(self._plan, variant, self._source_key),
             overload=variant.overload, first_image=first_image, image_count=image_count,
             guard=self._expr(variant.guard), grid=tuple(grid + [0] * (3 - len(grid))),
+            prefer=self._expr(variant.prefer),
             divisible_16=_mask(variant.divisible_16), equal_1=_mask(variant.equal_1),
             null=_mask(variant.null),
             requirements=section.table(abi.REQUIREMENT, _requirements(variant)),
@@ -183,15 +205,6 @@ class KernelWriter:
         )  # fmt: skip
         symbol = f"{self._name}.{variant.name}"
         self.symbols.append(Symbol(symbol, self._homes.descriptor, at, abi.VARIANT.size))
-
-    def _variant_hash(self, variant: Variant) -> int:
-        facts = (
-            variant.name, variant.arguments, self._plan.overloads[variant.overload].types,
-            [code_value(value) for value in variant.constexprs],
-            sorted(variant.divisible_16), sorted(variant.equal_1), sorted(variant.null),
-            [(name, code_value(value)) for name, value in sorted(variant.options, key=lambda o: o[0])],
-        )  # fmt: skip
-        return abi.hash64(self._name.encode(), self._source_key.encode(), repr(facts).encode())
 
     def _write_image(self, at: int, choice: Choice, image: Image) -> None:
         section, target = self.section, image.target.name

@@ -7,7 +7,7 @@ the state slot, which is written to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kpack.errors import Failure, PackError
@@ -19,12 +19,13 @@ from kpack.naming import (
     entry_symbol,
     kernel_symbol,
     pack_symbol,
+    tuning_symbol,
 )
 from kpack.objfile import abi, elf
 from kpack.objfile.archive import Member
-from kpack.objfile.descriptor import Homes, KernelWriter, global_symbol
+from kpack.objfile.descriptor import Homes, KernelWriter, global_symbol, undefined
 from kpack.objfile.host import Host, find_host
-from kpack.objfile.relocatable import Section, Symbol, write_relocatable
+from kpack.objfile.relocatable import Section, write_relocatable
 from kpack.objfile.section import SectionWriter
 from kpack.objfile.store import ImageStore, choose, store_images
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from kpack.image import Image
     from kpack.spec import Plan
 
-__all__ = ["encode_index", "encode_kernel"]
+__all__ = ["encode_index", "encode_kernel", "encode_tuning"]
 
 _REACHABLE_BYTES = 1 << 31  # of images, on a host that has no large sections
 _STACK_NOTE = Section(".note.GNU-stack", grouped=False)  # absent means "executable stack"
@@ -46,11 +47,13 @@ def encode_kernel(
     info: str = "{}",
     host: str = "x86_64",
     source_key: str = "",
+    tuned: bool = False,
 ) -> Member:
     """The object of one kernel. `images` by variant index and target name; a variant without any is left out.
 
     `holes` are variants and targets without an image, and why: a kernel may have nothing else. `info` is JSON for
-    tools; `source_key` names the source text, for the hashes of variants.
+    tools; `source_key` names the source text, for the hashes of variants. `tuned`: there is an `encode_tuning` beside
+    it, without which it does not link.
     """
     machine, pack_name, name = find_host(host), check_pack_name(pack), check_kernel_name(plan.name)
     chosen = choose(plan, images)
@@ -63,7 +66,7 @@ def encode_kernel(
             f"got {len(store.content)}; build fewer targets or variants"
         )
     homes = Homes(f".rodata.kpack.{name}", _images_section(machine, name), f".bss.kpack.{name}")
-    writer = KernelWriter(pack_name, name, plan, chosen, store, homes, source_key)
+    writer = KernelWriter(pack_name, name, plan, chosen, store, homes, source_key, tuned)
     writer.write(holes)
     return _kernel_member(machine, pack_name, name, writer, store, homes, info)
 
@@ -78,7 +81,8 @@ def _kernel_member(
     info: str,
 ) -> Member:
     references = tuple(writer.section.references)
-    places = {symbol.name: (symbol.section, symbol.offset) for symbol in writer.symbols}
+    # What is in another member counts by its name: a kernel is the same with whatever table.
+    places = {symbol.name: (symbol.section or symbol.name, symbol.offset) for symbol in writer.symbols}
     content = bytes(writer.section.content)
     digest = abi.kernel_digest(
         host.machine, content, store.content, [(at, *places[to]) for at, to in references]
@@ -99,6 +103,33 @@ def _kernel_member(
 def _images_section(host: Host, kernel: str) -> str:
     # bfd and lld move a LARGE section out of the way only under this name.
     return f".lrodata.kpack.{kernel}" if host.large else f".rodata.kpack_image.{kernel}"
+
+
+def encode_tuning(
+    pack: str, kernel: str, kernel_hash: int, entries: Iterable[tuple[int, int]], host: str = "x86_64"
+) -> Member:
+    """The object of a kernel's baked table: hashes of variants by key, measured on the kernel of that tuning hash.
+
+    A member of its own, which the kernel's names: a plain link takes it with the kernel, and another table makes no
+    other kernel of it.
+    """
+    machine, pack_name, name = find_host(host), check_pack_name(pack), check_kernel_name(kernel)
+    listed = sorted(entries)
+    section = SectionWriter()
+    at = section.reserve(abi.TUNING.size)
+    section.put(
+        at, abi.TUNING, size=abi.TUNING.size, major=abi.ABI_MAJOR, minor=abi.ABI_MINOR, kernel_hash=kernel_hash,
+        entries=section.table(abi.TUNED, [abi.TUNED.pack(key=key, variant=variant) for key, variant in listed]),
+    )  # fmt: skip
+    content = bytes(section.content)
+    digest = abi.tuning_digest(machine.machine, pack_name, name, content)
+    home, symbol = abi.tuning_section(name), tuning_symbol(pack_name, name)
+    sections = [Section(home, content, 8, elf.SHF_ALLOC), _STACK_NOTE]
+    data = write_relocatable(
+        machine, _group_name(digest), sections,
+        [global_symbol(symbol, home, abi.TUNING.size, elf.STV_HIDDEN)],
+    )  # fmt: skip
+    return Member(f"{name}.tuning.o", data, (symbol,), name, int.from_bytes(digest[:8], "little"))
 
 
 def encode_index(pack: str, kernels: Sequence[Member], host: str = "x86_64") -> Member:
@@ -138,7 +169,7 @@ def encode_index(pack: str, kernels: Sequence[Member], host: str = "x86_64") -> 
     data = write_relocatable(machine, _group_name(digest), sections, [
         global_symbol(entry_symbol(pack_name), "kpack_packs", abi.RECORD.size, elf.STV_DEFAULT),
         global_symbol(pack_symbol(pack_name), home, abi.PACK.size, elf.STV_HIDDEN),
-        *(_undefined(kernel_symbol(pack_name, name)) for name, _ in listed),
+        *(undefined(kernel_symbol(pack_name, name)) for name, _ in listed),
     ])  # fmt: skip
     symbols = (entry_symbol(pack_name), pack_symbol(pack_name))
     return Member(f"{pack_name}.index.o", data, symbols, pack_name, hash64)
@@ -157,11 +188,6 @@ def name_table(names: Sequence[str]) -> list[bytes]:
             at = (at + 1) % count
         slots[at] = (value >> 32, number + 1)
     return [abi.NAME.pack(hash=value, entry=entry) for value, entry in slots]
-
-
-def _undefined(name: str) -> Symbol:
-    """Hidden, so that it is this link's own kernel or none."""
-    return Symbol(name, "", type=elf.STT_NOTYPE, binding=elf.STB_GLOBAL, visibility=elf.STV_HIDDEN)
 
 
 def _group_name(digest: bytes) -> str:

@@ -18,6 +18,8 @@ __all__ = [
     "SlotListing",
     "TargetListing",
     "TensordescListing",
+    "TunedListing",
+    "TuningListing",
     "VariantListing",
 ]
 
@@ -166,6 +168,22 @@ class HoleListing:
 
 
 @dataclass(frozen=True, slots=True)
+class TunedListing:
+    """The variant, by its hash, that a baked table chooses for a key."""
+
+    key: int
+    variant: int
+
+
+@dataclass(frozen=True, slots=True)
+class TuningListing:
+    """A baked tuning table: `hash` of the variants that it was made for."""
+
+    hash: int
+    entries: tuple[TunedListing, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KernelListing:
     """One kernel; `member` is the object's file name, `info` the JSON text of `.kpack.info`."""
 
@@ -185,6 +203,7 @@ class KernelListing:
     grid_text: str
     source: str
     info: str = field(repr=False)
+    tuning: TuningListing | None = None
 
     def images_of(self, variant: VariantListing) -> tuple[ImageListing, ...]:
         return self.images[variant.first_image : variant.first_image + variant.image_count]

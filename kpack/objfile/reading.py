@@ -7,18 +7,19 @@ that are there, and content hashes are computed again. What is wrong is a Format
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from kpack.errors import FormatError
 from kpack.objfile import abi, archive
-from kpack.objfile.consistency import expect_hash, expected_symbol
-from kpack.objfile.decode import read_kernel
+from kpack.objfile.consistency import expect_hash, expected_symbol, tuning_symbol
+from kpack.objfile.decode import read_kernel, read_tuning
 from kpack.objfile.host import HOSTS
-from kpack.objfile.listing import KernelListing, PackListing
+from kpack.objfile.listing import KernelListing, PackListing, TuningListing
 from kpack.objfile.record import Object, Place, Record
+from kpack.tuning.key import tuning_hash
 
 __all__ = ["read_pack"]
 
@@ -36,7 +37,27 @@ def read_pack(path: str | os.PathLike[str]) -> PackListing:
     kernels = [
         _located(f"{name}({each.member})", read_kernel, each) for each in objects if each.kernel_symbols()
     ]
-    return _located(name, _assemble, objects, packs, kernels)
+    tables = {
+        symbol.name: _located(f"{name}({each.member})", read_tuning, each, symbol)
+        for each in objects
+        for symbol in each.tuning_symbols()
+    }
+    tuned = [_located(name, _with_tuning, kernel, tables) for kernel in kernels]
+    return _located(name, _assemble, objects, packs, tuned)
+
+
+def _with_tuning(kernel: KernelListing, tables: Mapping[str, TuningListing]) -> KernelListing:
+    table = tables.get(tuning_symbol(kernel.pack, kernel.name))
+    if table is None:
+        return kernel
+    hash_ = tuning_hash(variant.hash for variant in kernel.variants)
+    unknown = {entry.variant for entry in table.entries} - {variant.hash for variant in kernel.variants}
+    if table.hash != hash_ or unknown:
+        raise FormatError(
+            f"tuning of {kernel.name}: expected a table for variants of hash {hash_:016x}, got one for "
+            f"{table.hash:016x} with {len(unknown)} unknown variants"
+        )
+    return replace(kernel, tuning=table)
 
 
 def _read_members(path: str | os.PathLike[str]) -> list[tuple[str, bytes]]:

@@ -45,6 +45,9 @@ class Object:
     def kernel_symbols(self) -> list[elf.ElfSymbol]:
         return [s for s in self.elf.symbols if s.name.startswith("kpack_kernel_") and s.section]
 
+    def tuning_symbols(self) -> list[elf.ElfSymbol]:
+        return [s for s in self.elf.symbols if s.name.startswith("kpack_tuning_") and s.section]
+
     def bytes_at(self, place: Place, size: int, what: str) -> memoryview:
         sections = self.elf.sections
         if not 0 < place.section < len(sections):

@@ -16,6 +16,7 @@ from kpack.objfile.listing import (
     SlotListing,
     TargetListing,
     TensordescListing,
+    TunedListing,
 )
 
 __all__ = ["in_words", "type_name"]
@@ -97,7 +98,7 @@ def in_words(value: Any) -> Any:
 
 
 def _field(listing: type, name: str, value: Any) -> Any:
-    if name in ("hash", "signature"):
+    if name in ("hash", "key", "signature") or (listing is TunedListing and name == "variant"):
         return f"{value:016x}"  # jq counts in doubles
     if name == "type":
         return type_name(value)

@@ -101,7 +101,7 @@ def test_the_overloads(tmp_path: Path) -> None:
 def test_the_variants(tmp_path: Path) -> None:
     found = one(tmp_path, kernel()).variants
     for listing, made in zip(found, plan().variants, strict=True):
-        same_facts(listing, made, "constexprs", "guard", "grid", "divisible_16", "equal_1", "null")
+        same_facts(listing, made, "constexprs", "guard", "grid", "prefer", "divisible_16", "equal_1", "null")
     assert [v.constexprs for v in found] == [(1024, Dtype(abi.FP16), 0.5, True, "fast")] * 2 + [
         (2048, Dtype(abi.FP32), -1.5, False, None)
     ]
