@@ -37,6 +37,12 @@ def ways_library() -> Path:
 
 
 @pytest.fixture(scope="session")
+def planted_library() -> Path:
+    """The kernels of planted/."""
+    return built("libplanted.so")
+
+
+@pytest.fixture(scope="session")
 def both_library(library: Path) -> Path:
     """Pack tk, which the newest Triton made, and pack old, of the oldest one that kpack takes."""
     if not (BUILT / "libboth.so").exists():
