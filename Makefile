@@ -5,14 +5,14 @@ TRITON ?= # or one version: triton==3.6.*
 OLD_TRITON = triton==3.4.*
 ARCHS ?= gfx90a gfx942 gfx1100 sm_80 sm_90
 # Folders, for a file that is new: an editable install knows the files there were.
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard csrc/src/* csrc/python/* csrc/include/kpack/* csrc/cmake/*) \
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard csrc/src/* csrc/src/tune/* csrc/python/* csrc/include/kpack/* csrc/cmake/*) \
   $(shell find kpack -type d ! -name __pycache__)
 PIP = $(VENV)/bin/pip --quiet --disable-pip-version-check install
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CPP = '*.h' '*.hpp' '*.cc'
 SANITIZE_asan = address,undefined
 SANITIZE_tsan = thread
-TARGETS_tsan = --target test_race
+TARGETS_tsan = --target test_race test_race_tuning
 TYPE_release = Release
 TARGETS_release = --target budget
 TOOLCHAIN_aarch64 = -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/aarch64.cmake
@@ -34,7 +34,7 @@ demo: $(VENV)/install.stamp
 archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a network: no GPU takes part
 	mkdir -p build/archives && $(IN_VENV) kpack build kernels/softmax.py $(ARCHS:%=--arch %) -o build/archives/libtk.a
 	$(IN_VENV) kpack build tests/cpp/kernels.py $(ARCHS:%=--arch %) -o build/archives/libtests.a
-	$(IN_VENV) kpack build tests/gpu/ways --arch sm_90 -o build/archives/libways.a
+	for pack in ways planted; do $(IN_VENV) kpack build tests/gpu/$$pack --arch sm_90 -o build/archives/lib$$pack.a || exit; done
 	$(MAKE) old-archive || { rm -f build/archives/libold.a; echo "build/archives/libold.a: not built, see above: \
 	  make gpu will skip what launches $(OLD_TRITON)'s code beside this one's"; }
 old-archive: # softmax by the oldest Triton that kpack takes, to be linked beside the newest one's; its AMD half needs a linker
