@@ -9,6 +9,7 @@
  * fake::open() binds them by dlsym. From outside a process the environment says the same:
  *   FAKE_CUDA="sm_90,sm_90;driver=12080"   FAKE_HIP="gfx90a:sramecc+:xnack-,gfx1100;file_backed=301"
  *   FAKE_LOG=path                          one line a launch, one a violation
+ *   FAKE_KERNELS=path                      a shared object whose fake_kernel() does what a launch would do
  * The folder old/ beside the fakes has the same two with the exports of CUDA 11.8 and ROCm 5.2. */
 #ifndef KPACK_TESTS_FAKE_H
 #define KPACK_TESTS_FAKE_H
@@ -41,6 +42,10 @@ typedef struct fake_launch {
   uint32_t param_bytes;
   uint32_t param_count;
 } fake_launch;
+
+/* Of the library that FAKE_KERNELS names: called for each launch that is not captured, before the driver's call
+ * returns. Device memory is host memory here, so it can compute what the kernel would. */
+typedef void (*fake_kernel_function)(const fake_launch *launch);
 
 #define FAKE_MAP_MAGIC 0x70616d74u
 /* What the fake makes of a tensor map: all that it was encoded from, in the driver's order of dimensions,

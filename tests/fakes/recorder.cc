@@ -1,6 +1,8 @@
 // The recorder's slow side: faults, the lists, and the log.
 #include "recorder.h"
 
+#include <dlfcn.h>
+
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
@@ -37,6 +39,28 @@ std::string log_line(const Launch &launch) {
          " shared=" + std::to_string(f.shared_bytes) + " cooperative=" + std::to_string(f.cooperative) +
          " captured=" + std::to_string(f.captured) + " call=" + f.call + " image=" + hex(f.image) +
          " args=" + arguments(f, launch.params);
+}
+
+// What FAKE_KERNELS says of this process, asked once; null if it says nothing.
+fake_kernel_function find_fake_kernel() {
+  const char *path = std::getenv("FAKE_KERNELS");
+  if (path == nullptr || *path == '\0') return nullptr;
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void *found = library != nullptr ? dlsym(library, "fake_kernel") : nullptr;
+  if (found == nullptr) {
+    std::fprintf(stderr, "FAKE_KERNELS: %s\n", dlerror());
+    std::abort();
+  }
+  return reinterpret_cast<fake_kernel_function>(found);
+}
+
+// As the caller of a control sees it.
+fake_launch view(const Launch &launch) {
+  fake_launch out = launch.facts;
+  out.function = launch.function.c_str();
+  out.params = launch.params.data();
+  out.param_bytes = static_cast<uint32_t>(launch.params.size());
+  return out;
 }
 
 }  // namespace
@@ -110,6 +134,11 @@ void Recorder::set_version(int version) {
 }
 
 void Recorder::add(Launch launch) {
+  static const fake_kernel_function kernel = find_fake_kernel();
+  if (kernel != nullptr && launch.facts.captured == 0) {
+    const fake_launch seen = view(launch);
+    kernel(&seen);
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   log(log_line(launch));
   launches_.push_back(std::move(launch));
@@ -150,11 +179,7 @@ uint64_t Recorder::launches() {
 bool Recorder::launch(uint64_t index, fake_launch *out) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (index >= launches_.size()) return false;
-  const Launch &launch = launches_[index];
-  *out = launch.facts;
-  out->function = launch.function.c_str();
-  out->params = launch.params.data();
-  out->param_bytes = static_cast<uint32_t>(launch.params.size());
+  *out = view(launches_[index]);
   return true;
 }
 
