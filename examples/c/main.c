@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../gpu.h"
+#include "../quickstart/gpu.h"
 
 /* The linker symbol of kernel `axpy` in libvec.a: without it this program does not link. */
 extern const kpk_kernel kpack_kernel_vec_axpy __attribute__((visibility("hidden")));

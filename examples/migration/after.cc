@@ -6,17 +6,11 @@
 #include <kpack/kpack.hpp>
 #include <vector>
 
-#include "../gpu.h"
+#include "../quickstart/gpu.h"
 
 KPACK_KERNEL(norms, rms_norm);
 
 namespace {
-
-void check(int code, const char *what) {
-  if (code == 0) return;
-  std::fprintf(stderr, "%s: %d\n", what, code);
-  std::exit(1);
-}
 
 // As inputs.py makes them.
 std::vector<float> values(int64_t count) {
@@ -27,24 +21,23 @@ std::vector<float> values(int64_t count) {
   return out;
 }
 
-float *upload(const gpu &device, const std::vector<float> &from) {
-  void *memory = nullptr;
-  check(gpu_allocate(&device, &memory, from.size() * sizeof(float)), "device memory");
-  check(gpu_to_device(&device, memory, from.data(), from.size() * sizeof(float)), "copy to the device");
-  return static_cast<float *>(memory);
+float *upload(Gpu &gpu, const std::vector<float> &from) {
+  const size_t bytes = from.size() * sizeof(float);
+  float *memory = gpu.allocate(bytes);
+  gpu.to_device(memory, from.data(), bytes);
+  return memory;
 }
 
-std::vector<float> rms_norm(const gpu &device, int64_t rows, int64_t columns, float eps = 1e-6f) {
+std::vector<float> rms_norm(Gpu &gpu, int64_t rows, int64_t columns, float eps = 1e-6f) {
   std::vector<float> out(static_cast<size_t>(rows * columns));
-  float *y = upload(device, out), *x = upload(device, values(rows * columns)),
-        *weight = upload(device, values(columns));
+  float *y = upload(gpu, out), *x = upload(gpu, values(rows * columns)),
+        *weight = upload(gpu, values(columns));
   const kpack::Status status = norms::rms_norm(nullptr, y, x, weight, columns, columns, eps, rows);
   if (!status) {
     std::fprintf(stderr, "%s\n", status.message());
     std::exit(1);
   }
-  check(gpu_to_host(&device, out.data(), y, out.size() * sizeof(float)), "copy to the host");
-  for (float *memory : {y, x, weight}) check(gpu_release(&device, memory), "releasing device memory");
+  gpu.to_host(out.data(), y, out.size() * sizeof(float));
   return out;
 }
 
@@ -56,13 +49,12 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "after: expected a GPU, got none\n");
     return 1;
   }
-  gpu device;
-  check(gpu_open(&device, kpk_device_count(KPK_VENDOR_CUDA) == 0), "opening the device");
+  Gpu gpu(kpk_device_count(KPK_VENDOR_CUDA) == 0);
   std::FILE *file = std::fopen(argv[1], "wb");
   if (file == nullptr) return 1;
   const int64_t shapes[][2] = {{64, 256}, {37, 1000}, {3, 4096}};
   for (const auto &[rows, columns] : shapes) {
-    const std::vector<float> out = rms_norm(device, rows, columns);
+    const std::vector<float> out = rms_norm(gpu, rows, columns);
     std::fwrite(out.data(), sizeof(float), out.size(), file);
   }
   return std::fclose(file);

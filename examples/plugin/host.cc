@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "../gpu.h"
+#include "../quickstart/gpu.h"
 
 KPACK_KERNEL(fx, effect);
 
 namespace {
 
-constexpr int kCount = 1000;
+constexpr size_t kCount = 1000;
 
 [[noreturn]] void fail(const std::string &message) {
   std::fprintf(stderr, "host: %s\n", message.c_str());
@@ -55,36 +55,27 @@ bool is_mapped(const std::string &file) {
 
 // Numbers on the device: x = 0, 1, 2, ...
 struct Buffers {
-  gpu device = {};
-  float *x = nullptr, *out = nullptr;
+  static constexpr size_t kBytes = kCount * sizeof(float);
+  Gpu gpu{kpk_device_count(KPK_VENDOR_CUDA) == 0};
+  float *x = gpu.allocate(kBytes), *out = gpu.allocate(kBytes);
 
   Buffers() {
     std::vector<float> values(kCount);
-    for (int i = 0; i < kCount; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i);
-    void *memory[2] = {};
-    const size_t bytes = values.size() * sizeof(float);
-    if (gpu_open(&device, kpk_device_count(KPK_VENDOR_CUDA) == 0) != 0 ||
-        gpu_allocate(&device, &memory[0], bytes) != 0 || gpu_allocate(&device, &memory[1], bytes) != 0 ||
-        gpu_to_device(&device, memory[0], values.data(), bytes) != 0) {
-      fail("no memory on the device");
-    }
-    x = static_cast<float *>(memory[0]);
-    out = static_cast<float *>(memory[1]);
+    for (size_t i = 0; i < kCount; ++i) values[i] = static_cast<float>(i);
+    gpu.to_device(x, values.data(), kBytes);
   }
   // What a launch has left; it is overwritten, so that the next one has to write it again.
   std::vector<float> take() {
     std::vector<float> values(kCount), none(kCount, -1.0f);
-    if (gpu_to_host(&device, values.data(), out, kCount * sizeof(float)) != 0 ||
-        gpu_to_device(&device, out, none.data(), kCount * sizeof(float)) != 0) {
-      fail("the result could not be copied");
-    }
+    gpu.to_host(values.data(), out, kBytes);
+    gpu.to_device(out, none.data(), kBytes);
     return values;
   }
 };
 
 void expect(const char *whose, const std::vector<float> &values, float factor, float offset) {
-  for (int i = 0; i < kCount; ++i) {
-    const float expected = factor * static_cast<float>(i) + offset, got = values[static_cast<size_t>(i)];
+  for (size_t i = 0; i < kCount; ++i) {
+    const float expected = factor * static_cast<float>(i) + offset, got = values[i];
     if (got != expected) {
       fail(std::string(whose) + ": expected " + std::to_string(expected) + ", got " + std::to_string(got));
     }

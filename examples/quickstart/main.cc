@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <kpack/kpack.hpp>
 #include <vector>
 
-#include "../gpu.h"
+#include "gpu.h"
 
 KPACK_KERNEL(tk, softmax);  // the linker symbol of kernel `softmax` in libtk.a
 
@@ -38,32 +37,20 @@ std::vector<float> reference(const std::vector<float> &in, int rows, int cols) {
   return out;
 }
 
-void check(int code, const char *what) {
-  if (code == 0) return;
-  std::fprintf(stderr, "%s: the driver returned %d\n", what, code);
-  std::exit(1);
-}
-
-float *allocate(const gpu &device, size_t bytes) {
-  void *memory = nullptr;
-  check(gpu_allocate(&device, &memory, bytes), "device memory");
-  return static_cast<float *>(memory);
-}
-
-bool launch(const gpu &device, int rows, int cols) {
+bool launch(Gpu &gpu, int rows, int cols) {
   std::vector<float> in(static_cast<size_t>(rows) * cols), out(in.size());
   for (size_t i = 0; i < in.size(); ++i)
     in[i] = static_cast<float>((i * 2654435761u) % 2000) / 100.0f - 10.0f;
   const size_t bytes = in.size() * sizeof(float);
-  float *x = allocate(device, bytes), *y = allocate(device, bytes);
-  check(gpu_to_device(&device, x, in.data(), bytes), "copy to the device");
+  float *x = gpu.allocate(bytes), *y = gpu.allocate(bytes);
+  gpu.to_device(x, in.data(), bytes);
 
   const kpack::Status status = tk::softmax(nullptr, y, x, cols, cols, cols, rows);
   if (!status) {
     std::printf("  %5d x %-6d %s: %s\n", rows, cols, status.name(), status.message());
     return false;
   }
-  check(gpu_to_host(&device, out.data(), y, bytes), "copy to the host");
+  gpu.to_host(out.data(), y, bytes);
   const std::vector<float> expected = reference(in, rows, cols);
   double worst = 0;
   for (size_t i = 0; i < out.size(); ++i) {
@@ -78,10 +65,9 @@ int launch_all() {
   const bool hip = kpk_device_count(KPK_VENDOR_CUDA) == 0;
   const char *arch = kpk_device_arch(hip ? kpack::hip_device(0) : kpack::cuda_device(0));
   std::printf("\nlaunching on %s\n", arch);
-  gpu device;
-  check(gpu_open(&device, hip), "opening the device");
+  Gpu gpu(hip);
   bool good = true;
-  for (const int cols : {1, 127, 1000, 1024, 4097, 65536}) good = launch(device, 64, cols) && good;
+  for (const int cols : {1, 127, 1000, 1024, 4097, 65536}) good = launch(gpu, 64, cols) && good;
   return good ? 0 : 1;
 }
 

@@ -26,12 +26,12 @@ PLAIN = {
 
 
 class Project:
-    """A copy of examples/<name>, at its place beside gpu.h and kernels/."""
+    """A copy of examples/<name>, at its place beside the quickstart, whose gpu.h it includes, and kernels/."""
 
     def __init__(self, name: str, root: Path) -> None:
         self.folder = root / "examples" / name
         shutil.copytree(EXAMPLES / name, self.folder)
-        shutil.copy(EXAMPLES / "gpu.h", root / "examples")
+        (root / "examples" / "quickstart").symlink_to(EXAMPLES / "quickstart")
         (root / "kernels").symlink_to(EXAMPLES.parent / "kernels")
 
     def make(self, *words: str, timeout_s: float = 300) -> str:

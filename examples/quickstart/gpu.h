@@ -1,6 +1,6 @@
-/* Device memory without a GPU SDK: the few driver calls that the examples need, by dlopen, of CUDA or HIP. C11 and
- * C++17. A real program has an allocator of its own; kpack neither allocates nor copies. Every function returns 0, or
- * the driver's code. */
+/* Device memory without a GPU SDK: the few driver calls that the examples need, by dlopen, of CUDA or HIP. For C, and at
+ * the end a class for C++ programs. A real program has an allocator of its own; kpack neither allocates nor copies.
+ * Every function returns 0, or the driver's code. */
 #ifndef KPACK_EXAMPLES_GPU_H
 #define KPACK_EXAMPLES_GPU_H
 
@@ -89,5 +89,36 @@ static inline int gpu_to_host(const struct gpu *gpu, void *to, const void *from,
   return gpu->is_hip ? gpu->hip.copy(to, from, bytes, 2)
                      : gpu->cuda.to_host(to, (uint64_t)(uintptr_t)from, bytes);
 }
+
+#ifdef __cplusplus
+#include <cstdio>
+#include <cstdlib>
+
+// Of the vendor of the first device; only make it where kpk_device_count() is not 0. What fails ends the program.
+class Gpu {
+ public:
+  explicit Gpu(bool hip) { check(gpu_open(&gpu_, hip), "opening the device"); }
+  float *allocate(size_t bytes) {
+    void *address = nullptr;
+    check(gpu_allocate(&gpu_, &address, bytes), "device memory");
+    return static_cast<float *>(address);
+  }
+  void to_device(float *device, const float *host, size_t bytes) {
+    check(gpu_to_device(&gpu_, device, host, bytes), "copy to the device");
+  }
+  // Waits for the launches before it.
+  void to_host(float *host, const float *device, size_t bytes) {
+    check(gpu_to_host(&gpu_, host, device, bytes), "copy to the host");
+  }
+
+ private:
+  static void check(int code, const char *what) {
+    if (code == 0) return;
+    std::fprintf(stderr, "%s: the driver returned %d\n", what, code);
+    std::exit(1);
+  }
+  gpu gpu_;
+};
+#endif
 
 #endif
