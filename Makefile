@@ -35,6 +35,7 @@ archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a ne
 	mkdir -p build/archives && $(IN_VENV) kpack build kernels/softmax.py $(ARCHS:%=--arch %) -o build/archives/libtk.a
 	$(IN_VENV) kpack build tests/cpp/kernels.py $(ARCHS:%=--arch %) -o build/archives/libtests.a
 	for pack in ways planted; do $(IN_VENV) kpack build tests/gpu/$$pack --arch sm_90 -o build/archives/lib$$pack.a || exit; done
+	$(IN_VENV) sh benchmarks/examples_archives.sh
 	$(MAKE) old-archive || { rm -f build/archives/libold.a; echo "build/archives/libold.a: not built, see above: \
 	  make gpu will skip what launches $(OLD_TRITON)'s code beside this one's"; }
 old-archive: # softmax by the oldest Triton that kpack takes, to be linked beside the newest one's; its AMD half needs a linker
