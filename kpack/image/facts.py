@@ -14,7 +14,8 @@ __all__ = ["Facts", "natural"]
 class Facts:
     """What the code says of itself. `params`: offset and size of each, bytes, in order; `block`: the threads that
     it asks for along x, y and z, zeros where it asks for none; `target`: what it is for, None where it does not
-    say; `cluster`: the CTAs of a cluster that it asks for, zeros for none."""
+    say; `cluster`: the CTAs of a cluster that it asks for, zeros for none. AMD alone: `scalar_registers` of a wave;
+    `cu_mode`: from gfx10 on, whether blocks are kept to one compute unit of the two of a WGP."""
 
     params: tuple[tuple[int, int], ...]
     param_bytes: int
@@ -30,6 +31,8 @@ class Facts:
     block: tuple[int, int, int] = (0, 0, 0)
     cluster: tuple[int, int, int] = (0, 0, 0)
     target: Target | None = None
+    scalar_registers: int = 0
+    cu_mode: bool = False
 
 
 def natural(values: Iterable[tuple[int, int]], start: int = 0) -> Iterator[tuple[int, int]]:

@@ -65,6 +65,8 @@ def read_hsaco(code: bytes, entry: str) -> Facts:
         block=_triple(kernel, ".reqd_workgroup_size"),
         cluster=_triple(kernel, ".cluster_dims"),
         target=hsaco_target(elf),
+        scalar_registers=_number(kernel, ".sgpr_count"),
+        cu_mode=not kernel.get(".workgroup_processor_mode", True),
     )
 
 
