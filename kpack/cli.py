@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kpack.errors import FormatError, KpackError, PackError, SpecError, tell
+from kpack.report.command import report
 
 if TYPE_CHECKING:
     from kpack.build import Pack
@@ -386,6 +387,11 @@ def _size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count} bytes"
+
+
+# ---- report
+
+commands.add_command(report)
 
 
 # ---- explain

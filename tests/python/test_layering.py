@@ -36,6 +36,7 @@ FLOORS = [
     {"__init__", "arguments", "link"},
     {"tuning.shapes"},
     {"tuning.offline", "tuning.worker"},
+    {"report.*"},
     {"cli", "__main__"},  # what a user can do from Python, and nothing else
 ]
 # A method that calls up, and only when it is called: a Kernel can be learnt by asking its own class.
@@ -48,7 +49,7 @@ OWNERS = {
     "msgpack": {"image.hsaco"},
     "multiprocessing": {"compile.*"},
     "rich": {"cli", "progress"},
-    "click": {"cli"},
+    "click": {"cli", "report.command"},
     "ctypes": set[str](),
 }
 
