@@ -15,6 +15,7 @@ from kpack.errors import Failure, SpecError, TargetError
 from kpack.find import Source, find_kernels
 from kpack.image import Image, why_unfit
 from kpack.naming import check_pack_name
+from kpack.needs import needing
 from kpack.objfile.archive import write_archive
 from kpack.objfile.encode import encode_index, encode_kernel, encode_tuning
 from kpack.objfile.host import find_host
@@ -93,7 +94,8 @@ def build(
     from kpack.compile import pool
 
     if compiled := [plan for plan in plans if plan.producer is None]:
-        from kpack.compile import adapter
+        with needing("kpack.build"):
+            from kpack.compile import adapter
 
         adapter.check(compiled, targets)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeGuard, Union
 from kpack.alike import alike
 from kpack.errors import SpecError
 from kpack.foreign import TABLE_FUNCTIONS, Group, read_table
+from kpack.needs import what_to_install
 from kpack.spec import Kernel, Plan
 from kpack.target import Target
 
@@ -202,7 +203,10 @@ def _load(file: Path) -> ModuleType:
 
 
 def _say(error: BaseException) -> str:
-    return str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, SpecError):
+        return str(error)
+    advice = what_to_install(error) if isinstance(error, ModuleNotFoundError) else ""
+    return advice or f"{type(error).__name__}: {error}"
 
 
 def _place(error: BaseException, file: Path) -> str:

@@ -17,6 +17,7 @@ from kpack.foreign.scratch import Scratch, scratch_mistakes, scratch_sizes, scra
 from kpack.foreign.text import STAGES, Text, read_text
 from kpack.image import Compiled, Image
 from kpack.naming import check_kernel_name
+from kpack.needs import needing
 from kpack.objfile import abi
 from kpack.spec import DEFAULT_NUM_WARPS, Arg, Kernel, Plan, Value, Variant
 from kpack.target import Target, parse_target
@@ -88,7 +89,8 @@ class IR:
         if not chosen:
             names = " or ".join(target.name for target in targets)
             raise SpecError(f"{self.name}: expected a text for {names}, got {_made_for(self.texts)}")
-        from kpack.compile import lower
+        with needing("kpack.IR"):
+            from kpack.compile import lower
 
         lower.check_options(self.name, self.options, chosen)
         warps = {target: self._num_warps(target, text) for target, text in chosen.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from kpack.errors import FormatError
 from kpack.image.facts import Facts
+from kpack.needs import needing
 from kpack.objfile.elf import EM_AMDGPU, SHT_NOTE, ElfFile, read_elf
 from kpack.target import PROCESSORS, Target, hip_target
 
@@ -85,7 +86,8 @@ def _number(record: dict[str, Any], key: str) -> int:
 
 
 def _amd_kernels(elf: ElfFile) -> list[dict[str, Any]]:
-    import msgpack  # here: what only loads packs needs none
+    with needing("code object"):
+        import msgpack  # here: what only loads packs needs none
 
     for section in elf.sections:
         if section.type != SHT_NOTE:

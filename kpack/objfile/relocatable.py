@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpack.errors import FormatError, PackError
+from kpack.needs import needing
 from kpack.objfile.elf import (
     EHDR,
     ELFOSABI_GNU,
@@ -90,7 +91,8 @@ def write_relocatable(
 
     Same arguments, same bytes. Raises PackError if the object does not read back as asked for.
     """
-    import lief  # here, so that only writing loads it
+    with needing("writing an archive"):
+        import lief  # here, so that only writing loads it
 
     lief.logging.disable()  # it talks to stderr about sections it does not know; `_verify` is the judge
     _refuse_duplicates(group, symbols)

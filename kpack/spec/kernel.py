@@ -11,6 +11,7 @@ from typing import Any
 from kpack.errors import SpecError
 from kpack.expr import Expr, parameters_of, trace, trace_grid
 from kpack.naming import check_kernel_name
+from kpack.needs import needing
 from kpack.spec.args import Arg, read_args
 from kpack.spec.argument import Argument
 from kpack.spec.cases import Case, Written, check_told_apart, constant_names, read_case, select_differing
@@ -94,9 +95,8 @@ class Kernel:
 
         Raises SpecError for a call that Triton would refuse, and for what cannot be packed.
         """
-        from kpack.learn import (
-            kernel_of_call,
-        )  # Triton is imported by those who learn, not by those who write
+        with needing("Kernel.from_call"):  # Triton is imported by those who learn, not by those who write
+            from kpack.learn import kernel_of_call
 
         own: dict[str, Any] = {"grid": None, "name": "", "keep": "exact"}
         own.update((word, meta.pop(word)) for word in list(own) if word in meta)
@@ -110,7 +110,8 @@ class Kernel:
         names is given by name in `meta`. Raises SpecError where a value is missing, and for a call with other constants
         than are compiled in.
         """
-        from kpack.learn import arguments_of_call
+        with needing("Kernel.arguments"):
+            from kpack.learn import arguments_of_call
 
         return arguments_of_call(self, args, grid, meta)
 
