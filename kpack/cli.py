@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kpack.depfile import watch_reads, write_depfile
 from kpack.errors import FormatError, KpackError, PackError, SpecError, tell
 from kpack.report.command import report
 
@@ -107,7 +108,11 @@ def _seconds(text: str) -> float:
 @commands.command()
 @click.argument("kernels", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--arch", "archs", multiple=True, required=True, help="gfx90a, sm_90, ptx_80, ...; repeatable, or a,b."
+    "--arch",
+    "archs",
+    multiple=True,
+    required=True,
+    help="gfx90a, sm_90, ptx_80, ..., or native; repeatable, or a,b.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
 @click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
@@ -139,6 +144,11 @@ def _seconds(text: str) -> float:
     help="Variants: all, or where tables have entries only what they choose, and what other calls need.",
 )
 @click.option(
+    "--depfile",
+    type=click.Path(dir_okay=False),
+    help="Write here, as a rule of make, what the archive was made of: kernel files, and what they import and read.",
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="No progress bar, no summary; of what is skipped, the number."
 )
 def build(
@@ -152,6 +162,7 @@ def build(
     timeout: float,
     tables: tuple[str, ...],
     keep: str,
+    depfile: str | None,
     quiet: bool,
 ) -> None:
     """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive.
@@ -166,18 +177,27 @@ def build(
     name = _check_name(name, Path(output))
     began = time.monotonic()
     arch = [part for given in archs for part in given.replace(",", " ").split()]
-    pack = kpack.build(
-        kernels,
-        arch,
-        name=name,
-        host=host,
-        jobs=jobs,
-        progress=False if quiet else None,
-        on_error=on_error,
-        timeout_s=timeout,
-        tuned=tables,
-        keep=keep,
-    )
+    if "native" in arch:
+        arch = [each for part in arch for each in (_native_archs() if part == "native" else [part])]
+    watched = watch_reads() if depfile else contextlib.nullcontext()
+    with watched as reads:
+        pack = kpack.build(
+            kernels,
+            arch,
+            name=name,
+            host=host,
+            jobs=jobs,
+            progress=False if quiet else None,
+            on_error=on_error,
+            timeout_s=timeout,
+            tuned=tables,
+            keep=keep,
+        )
+    if depfile and reads:
+        # A folder changes when a kernel file comes, but also when the archive is written to it.
+        folders = [Path(each).absolute() for each in kernels if Path(each).is_dir()]
+        inputs = [*reads.files(), *(each for each in folders if each != Path(output).absolute().parent)]
+        write_depfile(Path(depfile), output, inputs)
     path = pack.write(output)
     _tell_skipped(pack, reasons=not quiet)
     if not quiet:
@@ -255,6 +275,20 @@ def _check_output(output: Path) -> None:
 
 def _images_in(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
+
+
+# ---- join
+
+
+@commands.command()
+@click.argument("archives", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
+def join(archives: tuple[str, ...], output: str) -> None:
+    """Make one archive of several of one pack: what was built file by file, with the same --name, as if at once."""
+    from kpack.join import join as join_archives
+
+    _check_output(Path(output))
+    join_archives(archives, output)
 
 
 # ---- ls
@@ -529,8 +563,12 @@ def _show_outcome(console: Console, outcome: Outcome) -> None:
 @click.option("--libs", is_flag=True, help="What the linker gets: the runtime, and what it needs.")
 @click.option("--includedir", is_flag=True)
 @click.option("--libdir", is_flag=True)
-@click.option("--cmakedir", is_flag=True, help="For find_package(kpack CONFIG PATHS ...).")
-def config(cflags: bool, libs: bool, includedir: bool, libdir: bool, cmakedir: bool) -> None:
+@click.option("--cmakedir", is_flag=True, help="What kpack_DIR gets, for find_package(kpack CONFIG).")
+@click.option("--pkgconfigdir", is_flag=True, help="What PKG_CONFIG_PATH gets, for pkg-config kpack.")
+@click.option("--native", is_flag=True, help="The archs of this machine's GPUs: what --arch gets here.")
+def config(
+    cflags: bool, libs: bool, includedir: bool, libdir: bool, cmakedir: bool, pkgconfigdir: bool, native: bool
+) -> None:
     """Say how to compile and link a program; flags may be combined."""
     from kpack import paths
 
@@ -541,10 +579,30 @@ def config(cflags: bool, libs: bool, includedir: bool, libdir: bool, cmakedir: b
         words.append(str(paths.library_path().parent))
     if cmakedir:
         words.append(str(paths.cmake_dir()))
+    if pkgconfigdir:
+        words.append(str(paths.pkgconfig_dir()))
+    if native:
+        words += _native_archs()
     if cflags:
         words.append(f"-I{paths.include_dir()}")
     if libs:
         words += [str(paths.library_path()), "-ldl", "-lpthread"]
     if not words:
-        raise click.UsageError("say what to show: --cflags, --libs, --includedir, --libdir or --cmakedir")
+        raise click.UsageError(
+            "say what to show: --cflags, --libs, --includedir, --libdir, --cmakedir, --pkgconfigdir or --native"
+        )
     click.echo(" ".join(words))
+
+
+def _native_archs() -> list[str]:
+    """What to build for the GPUs of this machine, each once. The drivers are asked, as a program would."""
+    from kpack import runtime
+
+    # Code that names no features (":xnack-") runs with any.
+    archs = dict.fromkeys(arch.partition(":")[0] for arch in runtime.device_archs())
+    if not archs:
+        raise KpackError(
+            "native: expected a GPU in this machine, got none that libcuda.so.1 or libamdhip64.so knows of; "
+            "say what to build for by name: sm_90, gfx942, ..."
+        )
+    return list(archs)

@@ -34,6 +34,7 @@ __all__ = [
     "Pointer",
     "TensorDescriptor",
     "Trial",
+    "device_archs",
     "device_count",
     "load",
     "reserve_scratch",
@@ -275,6 +276,11 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> LoadedPack:
 def device_count() -> int:
     """How many GPUs the drivers of this machine have, CUDA's and HIP's together."""
     return _runtime.device_count()
+
+
+def device_archs() -> list[str]:
+    """The arch of each GPU, CUDA's first: "sm_90", "gfx90a:sramecc+:xnack-"."""
+    return _runtime.device_archs()
 
 
 def use_dry_driver(arch: str | None, *, succeed: bool = False) -> None:

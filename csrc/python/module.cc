@@ -528,6 +528,19 @@ Library open(const std::string &path) {
   return {handle};
 }
 
+// Of all devices of both drivers, in their order.
+std::vector<std::string> device_archs() {
+  const py::gil_scoped_release released;
+  std::vector<std::string> archs;
+  for (const int32_t vendor : {KPK_VENDOR_CUDA, KPK_VENDOR_HIP}) {
+    const int count = kpk_device_count(vendor);
+    for (int ordinal = 0; ordinal < count; ++ordinal) {
+      if (const char *arch = kpk_device_arch({vendor, ordinal})) archs.emplace_back(arch);
+    }
+  }
+  return archs;
+}
+
 int use_dry_driver(const char *arch, bool succeed) { return kpk_use_dry_driver(arch, succeed ? 1 : 0); }
 
 // Mode -1: as the environment says.
@@ -582,6 +595,7 @@ PYBIND11_MODULE(_runtime, module) {
   module.def("open", open, py::arg("path"));
   module.def("message", kpk_message);
   module.def("device_count", [] { return kpk_device_count(KPK_VENDOR_ANY); });
+  module.def("device_archs", device_archs);
   module.def("use_dry_driver", use_dry_driver, py::arg("arch"), py::arg("succeed"));
   module.def("set_tuning", set_tuning, py::arg("mode"), py::arg("table"), py::arg("shapes"),
              py::arg("budget_ns"), py::arg("tolerance"));
