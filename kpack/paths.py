@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kpack.errors import KpackError
 
-__all__ = ["cmake_dir", "include_dir", "library_path"]
+__all__ = ["cmake_dir", "include_dir", "library_path", "pkgconfig_dir"]
 
 
 def include_dir() -> Path:
@@ -21,8 +21,13 @@ def library_path() -> Path:
 
 
 def cmake_dir() -> Path:
-    """What `find_package(kpack CONFIG PATHS ...)` gets."""
-    return _installed("cmake")
+    """What `kpack_DIR` gets, for `find_package(kpack CONFIG)`."""
+    return _installed("lib", "cmake", "kpack")
+
+
+def pkgconfig_dir() -> Path:
+    """What `PKG_CONFIG_PATH` gets: the folder that holds kpack.pc."""
+    return _installed("lib", "pkgconfig")
 
 
 def _installed(*parts: str) -> Path:
