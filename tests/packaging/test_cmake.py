@@ -84,8 +84,9 @@ def test_an_edited_helper_rebuilds_only_the_kernel_that_imports_it(generator: st
     assert does_nothing(project)
 
 
-def test_what_a_kernel_file_reads_and_imports_may_change_and_go(generator: str, tmp_path: Path) -> None:
-    project = small(tmp_path, generator, kernels="one.py two.py")
+def test_what_a_kernel_file_reads_and_imports_may_change_and_go(tmp_path: Path) -> None:
+    need("cmake", "make", "g++")
+    project = small(tmp_path, GENERATORS["make"], kernels="one.py two.py")  # which keeps a list of its own
     write(project.source, {"name.py": "VALUE = 1\n"})
     edit(project.source / "one.py", "import kpack", "import kpack, name")
     project.configure()
