@@ -32,7 +32,7 @@ format: $(VENV)/check.stamp
 demo: $(VENV)/install.stamp
 	$(IN_VENV) sh examples/quickstart/run.sh
 archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a network: no GPU takes part
-	mkdir -p build/archives && $(IN_VENV) kpack build kernels/softmax.py $(ARCHS:%=--arch %) -o build/archives/libtk.a
+	mkdir -p build/archives && $(IN_VENV) kpack build kernels/ $(ARCHS:%=--arch %) -o build/archives/libtk.a
 	$(IN_VENV) kpack build tests/cpp/kernels.py $(ARCHS:%=--arch %) -o build/archives/libtests.a
 	for pack in ways planted; do $(IN_VENV) kpack build tests/gpu/$$pack --arch sm_90 -o build/archives/lib$$pack.a || exit; done
 	$(IN_VENV) sh benchmarks/examples_archives.sh

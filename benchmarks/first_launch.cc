@@ -7,6 +7,7 @@
 // until the result was there, bare and through kpack. Contexts and streams are there before. Knows no CUDA header.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdarg>
 #include <cstdint>
@@ -21,7 +22,8 @@ KPACK_KERNEL(tk, softmax);
 
 namespace {
 
-constexpr size_t kBytes = size_t{1} << 20;  // of each buffer: 65,536 columns of fp32, and room
+constexpr int64_t kMostColumns = int64_t{1} << 17;
+constexpr size_t kBytes = size_t{1} << 20;  // of each buffer: so many columns of fp32, and room
 
 [[noreturn]] void stop(const char *format, ...) {
   va_list values;
@@ -103,15 +105,25 @@ struct Case {
   bool aligned;
 };
 
-// "fp16.BLOCK1024.w4.a16": what to call it with.
+// The number behind `what` in "fp16.ROWS1.BLOCK1024.HELD2.STEP0.EDGESFalse.ALIGN8.LONGEST2048.w4.a16".
+int64_t number_of(const char *name, const char *what) {
+  const char *at = std::strstr(name, what);
+  if (at == nullptr) stop("%s: expected a variant with its %s", name, what);
+  return std::atoll(at + std::strlen(what));
+}
+
+// What to call a variant with, so that none before it takes the call: its longest row, and where it is for columns of
+// less than 16 bytes' alignment, one that has no more.
 Case case_of(const kpk_abi_variant &variant, const kpk_abi_image &image) {
   const char *name = follow<char>(variant.name);
-  const char *block = std::strstr(name, "BLOCK");
-  if (block == nullptr) stop("%s: expected a variant with its BLOCK", name);
+  const int64_t align = number_of(name, "ALIGN");
+  const int64_t full = std::strncmp(name, "fp32", 4) == 0 ? 4 : 8;
+  int64_t columns = std::min(number_of(name, "LONGEST"), kMostColumns);
+  if (align > 1 && align < full) columns -= align;
   const kpack::DType type = std::strncmp(name, "fp16", 4) == 0   ? kpack::DType::fp16
                             : std::strncmp(name, "bf16", 4) == 0 ? kpack::DType::bf16
                                                                  : kpack::DType::fp32;
-  return {&image, name, type, std::atoll(block + 5), variant.divisible_16 != 0};
+  return {&image, name, type, columns, variant.divisible_16 != 0};
 }
 
 std::vector<Case> cases_for(const kpk_abi_kernel &kernel, uint32_t arch) {
@@ -157,8 +169,12 @@ uint64_t offset_of(const Case &what) { return what.aligned ? 0 : what.type == kp
 Took by_hand(const Machine &machine, const Case &what) {
   const kpk_abi_image &image = *what.image;
   const uint64_t at = offset_of(what);
-  const uint64_t call[] = {machine.out + at, machine.in + at, static_cast<uint64_t>(what.columns),
-                           static_cast<uint64_t>(what.columns), static_cast<uint64_t>(what.columns)};
+  const uint64_t call[] = {machine.out + at,
+                           machine.in + at,
+                           static_cast<uint64_t>(what.columns),
+                           static_cast<uint64_t>(what.columns),
+                           static_cast<uint64_t>(what.columns),
+                           1};
   uint64_t values[16] = {};
   void *pointers[16] = {};
   for (uint32_t i = 0; i < image.layout.count; ++i) {

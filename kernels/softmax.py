@@ -1,7 +1,8 @@
-"""Softmax of each row of a matrix: one program a row, the row held in registers, computed in float32.
+"""Softmax of each row of a matrix (log_softmax.py has the logarithm of it), computed in float32.
 
-Rows of up to 65,536 columns, any row stride, any number of rows; `-inf`, `inf` and NaN as torch has them. `out`
-and `in` may be the same memory.
+Rows of up to 2^30 columns, any stride, any alignment and any number; `-inf`, `inf` and NaN as torch has them. `out`
+and `in` may be the same memory. Short rows are computed several a program, longer ones each in the registers of one.
+Of the longest, a loop reads twice what registers do not hold, the second time from the cache while that has room.
 """
 
 from __future__ import annotations
@@ -10,6 +11,22 @@ from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
+from rows import (
+    Tile,
+    aligned_down,
+    cases,
+    edges,
+    load_pieces,
+    load_step,
+    looped,
+    row_args,
+    rows_of_program,
+    short,
+    step_columns,
+    store_piece,
+    store_step,
+    whole,
+)
 
 import kpack
 
@@ -18,48 +35,257 @@ if TYPE_CHECKING:  # building needs no torch
 
 
 @triton.jit
-def softmax_kernel(out_ptr, in_ptr, in_row_stride, out_row_stride, n_cols, BLOCK: tl.constexpr):
-    # 64 bits before the product: rows times stride passes 2^31 long before the memory of a GPU is full.
-    row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, BLOCK)
-    inside = cols < n_cols
-    x = tl.load(in_ptr + row * in_row_stride + cols, mask=inside, other=-float("inf")).to(tl.float32)
-    # A NaN may be lost in the maximum, but not in the sum: exp(NaN) is NaN, and so is the whole row. A row of
-    # -inf alone gives -inf - -inf, and one with +inf gives inf - inf: both NaN, as they should.
-    powers = tl.exp(x - tl.max(x, axis=0))
-    y = powers / tl.sum(powers, axis=0)
-    tl.store(out_ptr + row * out_row_stride + cols, y.to(out_ptr.dtype.element_ty), mask=inside)
+def softmax_kernel(
+    out_ptr,
+    in_ptr,
+    in_row_stride,
+    out_row_stride,
+    n_cols,
+    n_rows,
+    LOG: tl.constexpr,  # log-softmax
+    ROWS: tl.constexpr,  # of a program
+    BLOCK: tl.constexpr,  # columns of a piece
+    HELD: tl.constexpr,  # pieces in registers
+    STEP: tl.constexpr,  # pieces at once of what follows them; 0: nothing does
+    EDGES: tl.constexpr,  # write 16 bytes at a time although ALIGN promises less
+    ALIGN: tl.constexpr,  # what both strides and n_cols are multiples of, in elements
+    LONGEST: tl.constexpr,  # columns; for the guard alone
+):
+    # Multiples of ALIGN, as the guard has it; written like this, Triton knows it, and moves 16 bytes at a time.
+    in_row_stride = in_row_stride // ALIGN * ALIGN
+    out_row_stride = out_row_stride // ALIGN * ALIGN
+    n_cols = n_cols // ALIGN * ALIGN
+    row, present = rows_of_program(n_rows, ROWS)
+    alike, ends, n_inner = True, 0.0, n_cols
+    if EDGES:
+        SIZE: tl.constexpr = out_ptr.dtype.element_ty.primitive_bitwidth // 8
+        # Whether the input's units of 16 bytes lie as the output's do: else it is read column by column.
+        apart = in_ptr.to(tl.int64) - out_ptr.to(tl.int64)
+        alike = (apart % 16 == 0) & ((in_row_stride - out_row_stride) * SIZE % 16 == 0)
+    in_ptr += row * in_row_stride
+    out_ptr += row * out_row_stride
+    aligned = in_ptr
+    if EDGES:
+        edge, in_edge, head, n_inner = edges(out_ptr, n_cols)
+        in_edge = in_edge & present
+        ends = tl.load(in_ptr + edge, mask=in_edge, other=-float("inf")).to(tl.float32)
+        edge_ptr = out_ptr + edge
+        in_ptr += head
+        out_ptr = aligned_down(out_ptr + head, ROWS)
+        aligned = aligned_down(in_ptr, ROWS)
+
+    held = ()
+    if HELD > 0:
+        held = _load_pieces(in_ptr, aligned, alike, n_inner, present, EDGES, BLOCK, HELD)
+    largest = tl.full([ROWS, BLOCK], -float("inf"), tl.float32)
+    sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    if STEP > 0:
+        # Each lane has a maximum and a sum of its own, so that a step exchanges nothing between threads.
+        for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
+            at = step_columns(start, BLOCK, STEP)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last").to(tl.float32)
+            new = tl.maximum(largest, tl.max(x, axis=0)[None, :])
+            safe = tl.where(new == -float("inf"), 0.0, new)  # a lane may have no column, or only such
+            sums = sums * tl.exp(largest - safe) + tl.sum(tl.exp(x - safe), axis=0)[None, :]
+            largest = new
+
+    # A NaN may be lost in a maximum, but not in the sum: exp(NaN) is NaN, and so is the whole row. A row of -inf alone
+    # gives -inf - -inf, and one with +inf gives inf - inf: both NaN, as they should.
+    top = largest
+    for piece in tl.static_range(HELD):
+        top = tl.maximum(top, held[piece].to(tl.float32))
+    top = tl.max(top, axis=1)[:, None]
+    if EDGES:
+        top = tl.maximum(top, tl.max(ends, axis=1)[:, None])
+    if STEP > 0:
+        sums *= tl.exp(largest - top)
+    KEEP: tl.constexpr = (
+        STEP == 0 and HELD <= 4 and not LOG
+    )  # powers in registers; of more, they are computed again
+    powers = ()
+    for piece in tl.static_range(HELD):
+        power = tl.exp(held[piece].to(tl.float32) - top)
+        sums += power
+        if KEEP:
+            powers = powers + (power,)
+    total = tl.sum(sums, axis=1)[:, None]
+    if EDGES:
+        total += tl.sum(tl.exp(ends - top), axis=1)[:, None]
+        tl.store(edge_ptr, _result(ends, top, total, LOG).to(out_ptr.dtype.element_ty), mask=in_edge)
+
+    for piece in tl.static_range(HELD):
+        if KEEP:
+            y = powers[piece] * (1.0 / total)
+        else:
+            y = _result(held[piece].to(tl.float32), top, total, LOG)
+        store_piece(out_ptr, y, piece * BLOCK, n_inner, present, BLOCK)
+    if STEP > 0:
+        for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
+            at = step_columns(start, BLOCK, STEP)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_first").to(tl.float32)
+            store_step(out_ptr, _result(x, top, total, LOG), at, n_inner)
 
 
-BLOCKS = tuple(2**exponent for exponent in range(7, 17))  # 128 ... 65,536
-ELEMENTS = 16  # a thread, while that gives no more than
-THREADS = 512  # a block: several rows share a multiprocessor, and one loads while another computes
+@triton.jit
+def _result(x, top, total, LOG):
+    if LOG:
+        y = x - top - tl.log(total)
+    else:
+        y = tl.exp(x - top) * (1.0 / total)
+    return y
 
 
-def configs(target: kpack.Target) -> list[triton.Config]:
-    """One config a BLOCK. The two numbers are the best of a sweep on an H200; AMD takes them over unmeasured."""
-
-    def warps(block: int) -> int:
-        return max(1, min(block // ELEMENTS, THREADS) // target.warp_size)
-
-    return [triton.Config({"BLOCK": block}, num_warps=warps(block)) for block in BLOCKS]
+# Of two like loads the compiler would make one, of an address of unknown alignment: so their policies differ.
 
 
-softmax = kpack.Kernel(
-    softmax_kernel,
-    name="softmax",
-    signature={
-        "out_ptr": "*T:16?",
-        "in_ptr": "const *T:16?",
-        "in_row_stride": "i64:16?",
-        "out_row_stride": "i64:16?",
-        "n_cols": "i32:16?",  # the mask's end: unless it is divisible too, Triton loads element by element
-    },
-    types={"T": ["fp16", "bf16", "fp32"]},
-    configs=configs,
-    guard=lambda n_cols, BLOCK: n_cols <= BLOCK,
-    grid=lambda n_rows: (n_rows,),
-)
+@triton.jit
+def _load_pieces(ptr, aligned, alike, n_cols, present, EDGES, BLOCK, PIECES):
+    if EDGES:
+        if alike:
+            pieces = load_pieces(aligned, n_cols, present, -float("inf"), BLOCK, PIECES, "")
+        else:
+            pieces = load_pieces(ptr, n_cols, present, -float("inf"), BLOCK, PIECES, "evict_first")
+    else:
+        pieces = load_pieces(ptr, n_cols, present, -float("inf"), BLOCK, PIECES, "")
+    return pieces
+
+
+@triton.jit
+def _load_step(ptr, aligned, alike, at, n_cols, EDGES, EVICT):
+    if EDGES:
+        if alike:
+            x = load_step(aligned, at, n_cols, -float("inf"), EVICT)
+        else:
+            x = load_step(ptr, at, n_cols, -float("inf"), "")
+    else:
+        x = load_step(ptr, at, n_cols, -float("inf"), EVICT)
+    return x
+
+
+HALF = [
+    *(short(128, block, 8) for block in (8, 16, 32, 64, 128)),
+    *(short(128, block, 16) for block in (256, 512)),
+    *(whole(64, most) for most in (1024, 1536)),
+    *(whole(128, most) for most in (2048, 3072, 4096)),
+    looped(128, held=1, step=4, longest=5120),
+    looped(128, held=2, step=4, longest=6144),
+    looped(128, held=0, step=8, longest=8192),
+    looped(128, held=2, step=8, longest=10240),
+    # Where bf16 takes more registers than fp16, one program would be alone on its multiprocessor.
+    looped(256, held=2, step=4, longest=12288, registers=64),
+    looped(256, held=3, step=4, longest=14336, registers=64),
+    looped(256, held=4, step=4, longest=16384, registers=80),
+    looped(256, held=2, step=8, longest=20480),
+]
+TABLES = {
+    (8, "fp16"): [
+        *HALF,
+        looped(512, held=4, step=2, longest=24576),
+        looped(512, held=3, step=4, longest=28672),
+        looped(512, held=4, step=4, longest=32768),
+        looped(256, held=2, step=8, longest=36864),
+        looped(256, held=4, step=16, longest=40960, registers=128),
+        looped(512, held=3, step=4, longest=45056),
+        looped(512, held=4, step=4, longest=49152),
+        looped(512, held=5, step=4, longest=53248, registers=64),
+        looped(512, held=2, step=4, longest=57344),
+        looped(512, held=0, step=8, longest=65536),
+        looped(1024, held=4, step=4, longest=98304),
+        looped(1024, held=0, step=8),
+    ],
+    (8, "bf16"): [
+        *HALF,
+        whole(512, 24576, registers=64),
+        looped(512, held=3, step=4, longest=28672, registers=64),
+        looped(256, held=0, step=8, longest=32768),
+        looped(256, held=2, step=8, longest=36864),
+        looped(256, held=4, step=16, longest=40960, registers=128),
+        looped(512, held=3, step=4, longest=45056, registers=64),
+        looped(256, held=2, step=8, longest=53248),
+        looped(512, held=0, step=8, longest=65536),
+        looped(1024, held=4, step=4, longest=98304),
+        looped(1024, held=0, step=8),
+    ],
+    (4, "fp32"): [
+        *(short(128, block, 8) for block in (8, 16, 32, 64, 128, 256, 512, 1024)),
+        whole(64, 1536),
+        whole(256, 2048),
+        looped(128, held=0, step=4, longest=4096),
+        looped(128, held=1, step=8, longest=6144),
+        looped(256, held=0, step=4, longest=8192),
+        looped(256, held=1, step=4, longest=10240),
+        looped(256, held=0, step=8, longest=16384, registers=128),
+        looped(256, held=2, step=8, longest=20480),
+        looped(256, held=0, step=8, longest=32768, registers=128),
+        looped(512, held=6, step=4, longest=40960),
+        looped(512, held=4, step=8, longest=49152),
+        whole(512, 53248),
+        looped(512, held=6, step=4, longest=57344),
+        looped(512, held=8, step=4),
+    ],
+    # Short rows that are not whole units of 16 bytes.
+    (4, "T"): [short(64, block, 16) for block in (16, 32, 64, 128, 256, 512)],
+    (2, "T"): [
+        *(short(64, block, 16) for block in (16, 32)),
+        *(short(32, block, 32) for block in (64, 128, 256)),
+        short(64, 512, 16),
+    ],
+    (2, "fp32"): [
+        *(short(64, block, 8) for block in (16, 32, 64)),
+        short(32, 128, 32),
+        *(short(64, block, 16) for block in (256, 512)),
+    ],
+    (1, "T"): [
+        short(64, 16, 16),
+        short(32, 16, 8, edges=True),
+        short(32, 32, 16, edges=True),
+        short(32, 64, 16),
+        *(short(32, block, 32) for block in (128, 256)),
+        short(64, 512, 16),
+        *(whole(32, most, edges=True) for most in (768, 1024)),
+        *(whole(64, most, edges=True) for most in (1536, 2048)),
+        *(whole(128, most, edges=True) for most in (3072, 4096, 5120)),
+        *(whole(256, most, edges=True) for most in (6144, 8192)),
+        whole(512, 12288, edges=True),
+        looped(256, held=0, step=4, longest=40960, edges=True),
+        looped(256, held=0, step=8, longest=98304, edges=True),
+        looped(1024, held=0, step=4, edges=True),
+    ],
+    (1, "fp32"): [
+        short(64, 8, 8, edges=True),
+        short(64, 16, 16),
+        short(32, 16, 8, edges=True),
+        short(32, 32, 16, edges=True),
+        short(32, 64, 16),
+        Tile(32, 128, 1, 96, rows=4),
+        short(64, 128, 8),
+        *(short(64, block, 16) for block in (256, 512)),
+        whole(64, 1024, edges=True),
+        *(whole(128, most, edges=True) for most in (2048, 3072, 4096)),
+        *(whole(256, most, edges=True) for most in (6144, 8192)),
+        looped(256, held=0, step=4, longest=16384, edges=True),
+        looped(512, held=0, step=2, longest=28672, edges=True),
+        looped(1024, held=0, step=4, edges=True),
+    ],
+}
+
+
+def forward(name: str, log: bool) -> kpack.Kernel:
+    return kpack.Kernel(
+        softmax_kernel,
+        name=name,
+        signature={"in_row_stride": "i64", "out_row_stride": "i64", "n_cols": "i32", "n_rows": "i64"},
+        types={"T": ["fp16", "bf16"]},
+        constexprs={"LOG": log},
+        cases=cases({"out_ptr": "*T", "in_ptr": "const *T"}, TABLES, without=["STAGES"]),
+        guard="n_cols <= LONGEST and n_cols % ALIGN == 0"
+        " and in_row_stride % ALIGN == 0 and out_row_stride % ALIGN == 0",
+        grid="cdiv(n_rows, ROWS)",
+        args=row_args("out_ptr", "in_ptr"),
+    )
+
+
+softmax = forward("softmax", log=False)
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def printed(folder: Path) -> str:
 
 
 def test_it_builds_for_both_vendors(printed: str) -> None:
-    assert "1 kernel, 120 images for gfx90a, sm_90" in printed
+    assert "1 kernel, 271 images for gfx90a, sm_90" in printed
 
 
 def test_it_lists_what_the_linker_brought_in(printed: str) -> None:
@@ -44,8 +44,16 @@ def test_it_lists_what_the_linker_brought_in(printed: str) -> None:
 @pytest.mark.parametrize(
     ("arch", "image", "block"),
     [
-        ("gfx90a", "softmax.fp32.BLOCK4096.w4.a16.gfx90a", "256 threads (4 warps of 64)"),
-        ("sm_90", "softmax.fp32.BLOCK4096.w8.a16.sm_90", "256 threads (8 warps of 32)"),
+        (
+            "gfx90a",
+            "softmax.fp32.ROWS1.BLOCK1024.HELD4.STEP0.EDGESFalse.ALIGN4.LONGEST4096.w2.maxnregNone.a16.gfx90a",
+            "128 threads (2 warps of 64)",
+        ),
+        (
+            "sm_90",
+            "softmax.fp32.ROWS1.BLOCK1024.HELD0.STEP4.EDGESFalse.ALIGN4.LONGEST4096.w4.maxnregNone.a16.sm_90",
+            "128 threads (4 warps of 32)",
+        ),
     ],
     ids=["gfx90a", "sm_90"],
 )

@@ -19,27 +19,42 @@ if TYPE_CHECKING:
 WIDTHS = [
     1,
     2,
+    8,
     63,
     127,
     128,
     129,
+    250,
+    500,
+    777,
     1000,
     1023,
     1024,
     1025,
+    1400,
+    2048,
+    3000,
     4096,
     5000,
     8192,
+    12000,
     16384,
+    20000,
     32767,
     32768,
+    50264,
     65535,
     65536,
+    100000,
+    131071,
+    131072,
+    200001,
 ]
 DTYPES = ["float16", "bfloat16", "float32"]
-GAPS = {"contiguous": (0, 0), "padded": (64, 16), "odd": (1, 7)}  # elements behind a row, of input and output
+# Elements behind a row, of input and output.
+GAPS = {"contiguous": (0, 0), "padded": (64, 16), "odd": (1, 7), "alike": (3, 3)}
 ROWS = 37
-# One rounding of the type; float32: the sum of up to 65,536 powers in another order, and a fast exp.
+# One rounding of the type; float32: the sum of up to 200,001 powers in another order, and a fast exp.
 RTOL = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2e-5}
 ATOL = {"float16": 2**-24, "bfloat16": 1e-30, "float32": 1e-30}
 UNTOUCHED = 7.0
@@ -170,7 +185,18 @@ def test_a_wrong_dtype_is_refused_by_name(cuda: Any, softmax: LoadedKernel) -> N
         softmax(x, x, 8, 8, 8, 1)
 
 
-def test_a_row_too_long_for_every_block_is_refused(cuda: Any, softmax: LoadedKernel) -> None:
-    x = cuda.ones(1, 2**16 + 1, device="cuda")
-    with pytest.raises(kpack.errors.LaunchError, match="n_cols <= BLOCK"):
-        softmax(x, x, 2**16 + 1, 2**16 + 1, 2**16 + 1, 1)
+@pytest.mark.parametrize("width", [7, 8, 100, 130, 256, 500])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_rows_than_a_program_has(cuda: Any, softmax: LoadedKernel, dtype: str, width: int) -> None:
+    rows = 1001
+    x = cuda.randn(rows, width, device="cuda").to(getattr(cuda, dtype))
+    out = cuda.full((rows + 1, width), UNTOUCHED, device="cuda", dtype=x.dtype)
+    softmax(out, x, width, width, width, rows)
+    assert_softmax(out[:rows], x, dtype)
+    assert (out[rows] == UNTOUCHED).all()
+
+
+def test_a_row_too_long_for_every_variant_is_refused(cuda: Any, softmax: LoadedKernel) -> None:
+    x = cuda.ones(1, 8, device="cuda")
+    with pytest.raises(kpack.errors.LaunchError, match="n_cols <= LONGEST"):
+        softmax(x, x, 2**30 + 1, 2**30 + 1, 2**30 + 1, 1)

@@ -1,0 +1,55 @@
+"""What the bandwidth programs share: timing several ways in turns, by events, beside a device-to-device copy."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+LIBRARY = ROOT / "build" / "gpu" / "libtk.so"
+BYTES = 2**30 + 2**26  # of what is read: far more than any L2, so that what is counted comes from memory
+WARM_UPS = 3
+REPEATS = 25
+
+
+def machine() -> str:
+    return (
+        f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, torch {torch.__version__}, "
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def medians(ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds of each, in turns: what warms or slows the device meets all of them."""
+    for run in ways.values():
+        for _ in range(WARM_UPS):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, run in ways.items():
+            times[name].append(milliseconds(run))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def some_of(rows: int, device: str = "cuda") -> torch.Tensor:
+    """Rows to compare: the first, the last and some between; a wrong result may be as fast as it likes."""
+    ends = torch.cat([torch.arange(min(rows, 40)), torch.arange(max(0, rows - 40), rows)])
+    return torch.cat([ends, torch.randint(rows, (40,))]).unique().to(device)

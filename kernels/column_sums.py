@@ -1,0 +1,41 @@
+"""The sum of each column of a matrix of float32: what norms' backward leaves in parts, a row of each program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+import kpack
+
+if TYPE_CHECKING:  # building needs no torch
+    import torch
+
+
+@triton.jit
+def column_sums_kernel(out_ptr, in_ptr, n_cols, n_rows, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Contiguous rows. Each program has BLOCK columns, and reads ROWS rows at a time."""
+    cols = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    rows = tl.arange(0, ROWS)[:, None]
+    sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    for start in tl.range(0, n_rows, ROWS):
+        row = (start + rows).to(tl.int64)
+        sums += tl.load(in_ptr + row * n_cols + cols, mask=(row < n_rows) & (cols < n_cols), other=0.0)
+    total = tl.sum(sums, axis=0)[None, :]
+    tl.store(out_ptr + cols, total.to(out_ptr.dtype.element_ty), mask=cols < n_cols)
+
+
+column_sums = kpack.Kernel(
+    column_sums_kernel,
+    name="column_sums",
+    signature={"out_ptr": "*T", "in_ptr": "const *fp32", "n_cols": "i32", "n_rows": "i32"},
+    types={"T": ["fp16", "bf16", "fp32"]},
+    configs=[triton.Config({"ROWS": 32, "BLOCK": 32}, num_warps=4)],
+    grid="cdiv(n_cols, BLOCK)",
+)
+
+
+def reference(x: torch.Tensor) -> torch.Tensor:
+    """What the kernel computes, in torch: in float64."""
+    return x.double().sum(0)

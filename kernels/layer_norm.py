@@ -1,0 +1,82 @@
+"""LayerNorm of each row of a matrix: y = (x - mean) / sqrt(variance + eps) * weight + bias (float32), and its gradient.
+
+Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves `mean` and `rstd`, 1 / sqrt(...),
+of each row, which backward reads. Backward leaves the gradients of weight and bias in `n_parts` rows each, for
+column_sums: twice as many as the device has multiprocessors is a good number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from norm import ANY_LENGTH, PLAIN_BACKWARD, backward, forward
+from rows import PLAIN, Tile, looped, short, whole
+
+if TYPE_CHECKING:  # building needs no torch
+    import torch
+
+HALF = [
+    *(short(128, block, 16) for block in (8, 16, 32, 64, 128)),
+    *(short(64, block, 32) for block in (256, 512)),
+    short(128, 1024, 16),
+    *(whole(128, most) for most in (2048, 3072, 4096, 5120)),
+    *(whole(256, most) for most in (6144, 8192, 10240, 12288)),
+    *(whole(512, most) for most in (16384, 24576, 32768)),
+    looped(1024, held=4, step=4),
+]
+SINGLE = [
+    *(short(128, block, 8) for block in (8, 16, 32, 64, 128, 256, 512, 1024)),
+    whole(128, 2048),
+    whole(512, 4096),
+    whole(256, 6144),
+    *(whole(512, most) for most in (8192, 12288)),
+    *(whole(256, most) for most in (14336, 16384)),
+    *(whole(1024, most) for most in (24576, 32768)),
+    looped(1024, held=2, step=2),
+]
+layer_norm = forward(
+    "layer_norm", {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}, center=True
+)
+
+HALF_BACKWARD = [
+    *(short(128, block, 32, stages=3) for block in (16, 32, 64)),
+    *(short(256, block, 16) for block in (128, 256, 512)),
+    short(128, 1024, 32, stages=3),
+    Tile(128, 1024, 2, 2048, rows=2, stages=3),
+    whole(128, 3072, stages=3),
+    Tile(256, 2048, 2, 4096, rows=2, stages=3),
+    whole(128, 5120, stages=3),
+    *(whole(256, most, stages=3) for most in (6144, 8192)),
+    whole(512, 12288, each=4),
+    whole(1024, 16384, stages=2),
+    ANY_LENGTH,
+]
+SINGLE_BACKWARD = [
+    *(short(256, block, 16, stages=3) for block in (16, 32, 64, 128)),
+    *(short(128, block, 32) for block in (256, 512)),
+    short(256, 1024, 16, stages=3),
+    Tile(128, 1024, 2, 2048, rows=2, stages=2),
+    *(whole(128, most, stages=2) for most in (3072, 4096)),
+    whole(128, 5120),
+    *(whole(256, most) for most in (6144, 8192)),
+    whole(512, 12288, each=4),
+    whole(512, 16384),
+    ANY_LENGTH,
+]
+layer_norm_backward = backward(
+    "layer_norm_backward",
+    {
+        (8, "T"): HALF_BACKWARD,
+        (4, "fp32"): SINGLE_BACKWARD,
+        (1, "T"): PLAIN_BACKWARD,
+        (1, "fp32"): PLAIN_BACKWARD,
+    },
+    center=True,
+)
+
+
+def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+    """What forward computes, in torch: in float32, rounded once at the end."""
+    x32 = x.float()
+    variance, mean = x32.var(-1, correction=0, keepdim=True), x32.mean(-1, keepdim=True)
+    return ((x32 - mean) * (variance + eps).rsqrt() * weight.float() + bias.float()).to(x.dtype)

@@ -1,0 +1,328 @@
+"""What rms_norm.py and layer_norm.py are made of: y = (x - mean) / sqrt(variance + eps) * weight + bias of each row.
+
+All in float32; without CENTER the mean counts as zero, and there is no bias. Any stride, alignment and number of rows.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from rows import (
+    ANY,
+    Tables,
+    Tile,
+    cases,
+    load_piece,
+    load_pieces,
+    load_step,
+    row_args,
+    rows_of_program,
+    short,
+    step_columns,
+    store_piece,
+    store_step,
+    whole,
+)
+
+import kpack
+
+
+@triton.jit
+def norm_kernel(
+    out_ptr,
+    in_ptr,
+    weight_ptr,
+    bias_ptr,
+    mean_ptr,
+    rstd_ptr,
+    in_row_stride,
+    out_row_stride,
+    n_cols,
+    eps,
+    n_rows,
+    CENTER: tl.constexpr,
+    ROWS: tl.constexpr,  # of a program
+    BLOCK: tl.constexpr,  # columns of a piece
+    HELD: tl.constexpr,  # pieces in registers
+    STEP: tl.constexpr,  # pieces at once of what follows them; 0: nothing does
+    ALIGN: tl.constexpr,  # what both strides and n_cols are multiples of, in elements
+    LONGEST: tl.constexpr,  # columns; for the guard alone
+):
+    # Multiples of ALIGN, as the guard has it; written like this, Triton knows it, and moves 16 bytes at a time.
+    in_row_stride = in_row_stride // ALIGN * ALIGN
+    out_row_stride = out_row_stride // ALIGN * ALIGN
+    n_cols = n_cols // ALIGN * ALIGN
+    row, present = rows_of_program(n_rows, ROWS)
+    in_ptr += row * in_row_stride
+    out_ptr += row * out_row_stride
+    cols = tl.arange(0, BLOCK)[None, :]
+    xs = load_pieces(in_ptr, n_cols, present, 0.0, BLOCK, HELD, "")
+
+    mean = 0.0
+    if CENTER:
+        tl.static_assert(HELD > 0)
+        sums = tl.zeros([ROWS, BLOCK], tl.float32)
+        for piece in tl.static_range(HELD):
+            sums += xs[piece].to(tl.float32)
+        mean = tl.sum(sums, axis=1)[:, None] / tl.minimum(n_cols, HELD * BLOCK)
+    squares = tl.zeros([ROWS, BLOCK], tl.float32)
+    for piece in tl.static_range(HELD):
+        far = xs[piece].to(tl.float32) - mean
+        if CENTER:
+            far = tl.where(piece * BLOCK + cols < n_cols, far, 0.0)
+        squares += far * far
+    if STEP > 0:
+        # So far it is the mean of what is held. The others are counted from there, and it is moved: a mean far from
+        # zero costs no digits of the variance.
+        moves = tl.zeros([ROWS, BLOCK], tl.float32)
+        for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
+            at = step_columns(start, BLOCK, STEP)
+            away = load_step(in_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32) - mean
+            if CENTER:
+                away = tl.where(at < n_cols, away, 0.0)
+                moves += tl.sum(away, axis=0)[None, :]
+            squares += tl.sum(away * away, axis=0)[None, :]
+    variance = tl.sum(squares, axis=1)[:, None] / n_cols
+    if CENTER and STEP > 0:
+        move = tl.sum(moves, axis=1)[:, None] / n_cols
+        mean += move
+        variance -= move * move
+    rstd = tl.rsqrt(variance + eps)
+    column = row + tl.zeros([ROWS, 1], tl.int64)
+    if CENTER:
+        tl.store(mean_ptr + column, mean, mask=present)
+    tl.store(rstd_ptr + column, rstd, mask=present)
+
+    for piece in tl.static_range(HELD):
+        weight = load_piece(weight_ptr, piece * BLOCK, n_cols, True, 0.0, BLOCK, "evict_last")
+        y = (xs[piece].to(tl.float32) - mean) * rstd * weight.to(tl.float32)
+        if CENTER:
+            bias = load_piece(bias_ptr, piece * BLOCK, n_cols, True, 0.0, BLOCK, "evict_last")
+            y += bias.to(tl.float32)
+        store_piece(out_ptr, y, piece * BLOCK, n_cols, present, BLOCK)
+    if STEP > 0:
+        for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
+            at = step_columns(start, BLOCK, STEP)
+            normal = (load_step(in_ptr, at, n_cols, 0.0, "evict_first").to(tl.float32) - mean) * rstd
+            last = normal * load_step(weight_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+            if CENTER:
+                last += load_step(bias_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+            store_step(out_ptr, last, at, n_cols)
+
+
+@triton.jit
+def norm_backward_kernel(
+    dx_ptr,
+    dweight_ptr,
+    dbias_ptr,
+    dy_ptr,
+    in_ptr,
+    weight_ptr,
+    mean_ptr,
+    rstd_ptr,
+    dx_row_stride,
+    dy_row_stride,
+    in_row_stride,
+    n_cols,
+    n_rows,
+    n_parts,
+    CENTER: tl.constexpr,
+    ROWS: tl.constexpr,  # of a program, at once
+    BLOCK: tl.constexpr,  # columns of a piece
+    HELD: tl.constexpr,  # pieces of a row; 0: any number, of which none stays in registers
+    STAGES: tl.constexpr,  # rows under way to a program
+    ALIGN: tl.constexpr,  # what the strides and n_cols are multiples of, in elements
+    LONGEST: tl.constexpr,  # columns; for the guard alone
+):
+    """Each program has every n_parts-th tile of rows, and leaves its share of what weight and bias get in a row of its
+    own, of float32: column_sums.py has what adds those up."""
+    dx_row_stride = dx_row_stride // ALIGN * ALIGN
+    dy_row_stride = dy_row_stride // ALIGN * ALIGN
+    in_row_stride = in_row_stride // ALIGN * ALIGN
+    n_cols = n_cols // ALIGN * ALIGN
+    part = tl.program_id(0)
+    dweight_ptr += part.to(tl.int64) * n_cols
+    if CENTER:
+        dbias_ptr += part.to(tl.int64) * n_cols
+    if HELD == 0:
+        _any_length(dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride,
+                    dy_row_stride, in_row_stride, n_cols, n_rows, n_parts, CENTER, BLOCK)  # fmt: skip
+    else:
+        _in_registers(dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride,
+                      dy_row_stride, in_row_stride, n_cols, n_rows, n_parts, CENTER, ROWS, BLOCK, HELD,
+                      STAGES)  # fmt: skip
+
+
+@triton.jit
+def _in_registers(
+    dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride, dy_row_stride,
+    in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HELD: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    weights = load_pieces(weight_ptr, n_cols, True, 0.0, BLOCK, HELD, "evict_last")
+    dweights = ()
+    dbiases = ()
+    for _ in tl.static_range(HELD):
+        dweights = dweights + (tl.zeros([ROWS, BLOCK], tl.float32),)
+        dbiases = dbiases + (tl.zeros([ROWS, BLOCK], tl.float32),)
+    for tile in tl.range(tl.program_id(0), tl.cdiv(n_rows, ROWS), n_parts, num_stages=STAGES):
+        row = tile * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)
+        present = row < n_rows
+        xs = load_pieces(in_ptr + row * in_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
+        dys = load_pieces(dy_ptr + row * dy_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
+        rstd = tl.load(rstd_ptr + row, mask=present, other=0.0)
+        mean = 0.0
+        if CENTER:
+            mean = tl.load(mean_ptr + row, mask=present, other=0.0)
+        along = tl.zeros([ROWS, BLOCK], tl.float32)
+        level = tl.zeros([ROWS, BLOCK], tl.float32)
+        new_dweights = ()
+        new_dbiases = ()
+        for piece in tl.static_range(HELD):
+            dy = dys[piece].to(tl.float32)
+            normal = (xs[piece].to(tl.float32) - mean) * rstd
+            wdy = dy * weights[piece].to(tl.float32)
+            along += normal * wdy
+            level += wdy
+            new_dweights = new_dweights + (dweights[piece] + dy * normal,)
+            new_dbiases = new_dbiases + (dbiases[piece] + dy,)
+        dweights = new_dweights
+        dbiases = new_dbiases
+        along = tl.sum(along, axis=1)[:, None] / n_cols
+        if CENTER:
+            level = tl.sum(level, axis=1)[:, None] / n_cols
+        for piece in tl.static_range(HELD):
+            normal = (xs[piece].to(tl.float32) - mean) * rstd
+            wdy = dys[piece].to(tl.float32) * weights[piece].to(tl.float32)
+            dx = wdy - normal * along
+            if CENTER:
+                dx -= level
+            store_piece(dx_ptr + row * dx_row_stride, dx * rstd, piece * BLOCK, n_cols, present, BLOCK)
+    for piece in tl.static_range(HELD):
+        share = tl.sum(dweights[piece], axis=0)[None, :]
+        store_piece(dweight_ptr, share, piece * BLOCK, n_cols, True, BLOCK)
+        if CENTER:
+            share = tl.sum(dbiases[piece], axis=0)[None, :]
+            store_piece(dbias_ptr, share, piece * BLOCK, n_cols, True, BLOCK)
+
+
+@triton.jit
+def _any_length(
+    dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride, dy_row_stride,
+    in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
+    slower, and for any length."""
+    for row in tl.range(tl.program_id(0), n_rows, n_parts):
+        x_row = in_ptr + row * in_row_stride
+        dy_row = dy_ptr + row * dy_row_stride
+        dx_row = dx_ptr + row * dx_row_stride
+        rstd = tl.load(rstd_ptr + row)
+        mean = 0.0
+        if CENTER:
+            mean = tl.load(mean_ptr + row)
+        alongs = tl.zeros([1, BLOCK], tl.float32)
+        levels = tl.zeros([1, BLOCK], tl.float32)
+        for start in tl.range(0, n_cols, BLOCK):
+            wdy = load_piece(dy_row, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            x = load_piece(x_row, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            alongs += (x - mean) * rstd * wdy
+            levels += wdy
+        along = tl.sum(alongs, axis=1)[:, None] / n_cols
+        level = tl.sum(levels, axis=1)[:, None] / n_cols
+        for start in tl.range(0, n_cols, BLOCK):
+            wdy = load_piece(dy_row, start, n_cols, True, 0.0, BLOCK, "evict_first").to(tl.float32)
+            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            x = load_piece(x_row, start, n_cols, True, 0.0, BLOCK, "evict_first").to(tl.float32)
+            dx = wdy - (x - mean) * rstd * along
+            if CENTER:
+                dx -= level
+            store_piece(dx_row, dx * rstd, start, n_cols, True, BLOCK)
+    for start in tl.range(0, n_cols, BLOCK):
+        dweights = tl.zeros([1, BLOCK], tl.float32)
+        dbiases = tl.zeros([1, BLOCK], tl.float32)
+        for row in tl.range(tl.program_id(0), n_rows, n_parts, num_stages=3):
+            dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
+            x = load_piece(in_ptr + row * in_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
+            mean = 0.0
+            if CENTER:
+                mean = tl.load(mean_ptr + row)
+            dweights += dy * (x - mean) * tl.load(rstd_ptr + row)
+            dbiases += dy
+        store_piece(dweight_ptr, dweights, start, n_cols, True, BLOCK)
+        if CENTER:
+            store_piece(dbias_ptr, dbiases, start, n_cols, True, BLOCK)
+
+
+# ---- specs: both norms' kernels, of tables of tiles
+STRIDES = "n_cols <= LONGEST and n_cols % ALIGN == 0 and in_row_stride % ALIGN == 0 and "
+ANY_LENGTH = Tile(threads=512, block=4096, held=0, longest=ANY)
+PLAIN_BACKWARD = (
+    *(short(128, block, 16) for block in (32, 256)),
+    *(whole(256, most) for most in (2048, 6144)),
+    ANY_LENGTH,
+)
+
+
+def constants(center: bool, *unused: str) -> dict[str, object]:
+    """RMSNorm has no means and no bias."""
+    return {"CENTER": center} | ({} if center else dict.fromkeys(("mean_ptr", *unused)))
+
+
+def forward(name: str, tables: Tables, center: bool) -> kpack.Kernel:
+    pointers = {"out_ptr": "*T", "in_ptr": "const *T", "weight_ptr": "const *T"}
+    args = row_args("out_ptr", "in_ptr") | {"weight_ptr": kpack.in_(bytes="n_cols * sizeof(weight_ptr)")}
+    of_rows = {"rstd_ptr": "*fp32"}
+    if center:
+        pointers["bias_ptr"] = "const *T"
+        of_rows["mean_ptr"] = "*fp32"
+        args["bias_ptr"] = kpack.in_(bytes="n_cols * sizeof(bias_ptr)")
+    return kpack.Kernel(
+        norm_kernel,
+        name=name,
+        signature={
+            **of_rows,
+            "in_row_stride": "i64",
+            "out_row_stride": "i64",
+            "n_cols": "i32",
+            "eps": "fp32",
+            "n_rows": "i64",
+        },
+        types={"T": ["fp16", "bf16"]},
+        constexprs=constants(center, "bias_ptr"),
+        cases=cases(pointers, tables, without=["EDGES", "STAGES"]),
+        guard=STRIDES + "out_row_stride % ALIGN == 0",
+        grid="cdiv(n_rows, ROWS)",
+        args=args | {pointer: kpack.out(bytes="n_rows * 4") for pointer in of_rows},
+    )
+
+
+def backward(name: str, tables: Tables, center: bool) -> kpack.Kernel:
+    pointers = {"dx_ptr": "*T", "dy_ptr": "const *T", "in_ptr": "const *T", "weight_ptr": "const *T"}
+    parts = ["dweight_ptr", "dbias_ptr"] if center else ["dweight_ptr"]
+    of_rows = ["mean_ptr", "rstd_ptr"] if center else ["rstd_ptr"]
+    args = row_args("dx_ptr", "dy_ptr", "in_ptr")
+    args["weight_ptr"] = kpack.in_(bytes="n_cols * sizeof(weight_ptr)")
+    args |= {pointer: kpack.out(bytes="n_parts * n_cols * 4") for pointer in parts}
+    args |= {pointer: kpack.in_(bytes="n_rows * 4") for pointer in of_rows}
+    return kpack.Kernel(
+        norm_backward_kernel,
+        name=name,
+        signature={
+            **dict.fromkeys(parts, "*fp32"),
+            **dict.fromkeys(of_rows, "const *fp32"),
+            "dx_row_stride": "i64",
+            "dy_row_stride": "i64",
+            "in_row_stride": "i64",
+            "n_cols": "i32",
+            "n_rows": "i64",
+            "n_parts": "i32",
+        },
+        types={"T": ["fp16", "bf16"]},
+        constexprs=constants(center, "dbias_ptr"),
+        cases=cases(pointers, tables, without=["EDGES", "STEP"], plain=PLAIN_BACKWARD),
+        guard=STRIDES + "dx_row_stride % ALIGN == 0 and dy_row_stride % ALIGN == 0",
+        grid="n_parts",
+        args=args,
+    )
