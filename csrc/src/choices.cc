@@ -72,6 +72,25 @@ bool fill_candidate(const KernelView &view, uint32_t index, uint32_t image, bool
   return made.bounded && variant.prefer == 0;
 }
 
+// The arguments that guards and preferences of these candidates read; 0 if conditions say more than that.
+uint64_t values_of(const KernelView &view, const Choices &choices) {
+  uint64_t values = 0;
+  bool general = false;
+  for (uint32_t c = 0; c < choices.count; ++c) {
+    const kpk_abi_variant &variant = view.variants[choices.candidates[c].variant];
+    if (variant.requirements.count != 0) return 0;
+    general = general || choices.candidates[c].general;
+    for (uint32_t i = 0; i < choices.param_count && i < 64; ++i) {
+      const auto param = static_cast<uint16_t>(i);
+      if ((variant.guard != 0 && reads(view.exprs + variant.guard, param)) ||
+          (variant.prefer != 0 && reads(view.exprs + variant.prefer, param))) {
+        values |= uint64_t{1} << i;
+      }
+    }
+  }
+  return general ? values : 0;
+}
+
 constexpr size_t kLine = 64;
 constexpr size_t lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
@@ -109,7 +128,11 @@ Choices *make_choices(const KernelView &view, uint32_t index, const Device &devi
     const bool plain = fill_candidate(view, v, image, &bounded, made, &bounds[made->count]);
     Candidate &last = made->candidates[made->count++];
     last.general = !plain;
+    made->divisible_16 |= last.divisible_16;
+    made->equal_1 |= last.equal_1;
+    made->null |= last.null;
   }
+  made->values = values_of(view, *made);
   return made;
 }
 

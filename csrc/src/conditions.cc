@@ -58,29 +58,53 @@ void add_rivals(uint64_t divisible_16, uint64_t special, Rival *rivals, Shortcut
   for (; special != 0; special &= special - 1) rivals[out->rival_count++] = {0, special & -special};
 }
 
+// What classes are told apart by.
+Masks asked(const Choices &choices, const Terms &terms) {
+  if (terms.rule != nullptr) return {terms.rule->divisible_16, terms.rule->equal_1, terms.rule->null};
+  return {choices.divisible_16, choices.equal_1, choices.null};
+}
+
 }  // namespace
 
-Masks class_of(const Call &call, const KeyRule &rule) {
-  return {call.divisible_16 & rule.divisible_16, call.equal_1 & rule.equal_1, call.null & rule.null};
+bool goes_by_values(const Choices &choices, const Candidate &candidate, const Terms &terms) {
+  return choices.values != 0 && (terms.why == Terms::kFirst || !candidate.bounded);
+}
+
+uint64_t hash_values(const Choices &choices, const Call &call) {
+  uint64_t hash = mix(kWordSeed, call.divisible_16 & choices.divisible_16);
+  hash = mix(mix(hash, call.equal_1 & choices.equal_1), call.null & choices.null);
+  for (uint32_t i = 0; i < call.count; ++i) {
+    if ((choices.values >> i & 1) != 0) hash = mix(hash, call.args[i].bits);
+  }
+  return finish(hash);
+}
+
+Masks class_of(const Call &call, const Choices &choices, const Candidate &candidate, const Terms &terms) {
+  if (terms.rule == nullptr && !goes_by_values(choices, candidate, terms)) return {0, 0, 0};
+  const Masks all = asked(choices, terms);
+  return {call.divisible_16 & all.divisible_16, call.equal_1 & all.equal_1, call.null & all.null};
 }
 
 bool set_conditions(const Choices &choices, const Candidate &candidate, const Call &call, const Terms &terms,
                     Rival *rivals, Shortcut *out) {
-  if (!candidate.bounded) return false;
+  const bool by_values = goes_by_values(choices, candidate, terms);
+  if (!candidate.bounded && !by_values) return false;
   const Masks own = masks_of(candidate);
-  Masks have = own;
-  out->least = candidate.least;
-  out->most = choices.most[&candidate - choices.candidates];
-  if (terms.rule != nullptr) {
-    const Masks exactly = class_of(call, *terms.rule);
-    have = {own.divisible_16 | exactly.divisible_16, own.equal_1 | exactly.equal_1, own.null | exactly.null};
+  const Masks exactly = class_of(call, choices, candidate, terms);
+  const Masks have = {own.divisible_16 | exactly.divisible_16, own.equal_1 | exactly.equal_1,
+                      own.null | exactly.null};
+  out->least = by_values ? INT64_MIN : candidate.least;
+  out->most = by_values ? INT64_MAX : choices.most[&candidate - choices.candidates];
+  const bool exact = by_values || terms.rule != nullptr;
+  if (by_values) {
+    out->values = hash_values(choices, call);
+  } else if (terms.why == Terms::kFirst && !set_first(choices, candidate, have, exact, rivals, out)) {
+    return false;
   }
-  const bool exact = terms.rule != nullptr;
-  if (terms.why == Terms::kFirst && !set_first(choices, candidate, have, exact, rivals, out)) return false;
   if (exact) {
-    const KeyRule &rule = *terms.rule;
-    add_rivals(rule.divisible_16 & ~have.divisible_16,
-               (rule.equal_1 & ~have.equal_1) | (rule.null & ~have.null), rivals, out);
+    const Masks all = asked(choices, terms);
+    add_rivals(all.divisible_16 & ~have.divisible_16, (all.equal_1 & ~have.equal_1) | (all.null & ~have.null),
+               rivals, out);
   }
   out->divisible_16 = have.divisible_16;
   out->special = own.equal_1 | own.null;
@@ -88,9 +112,10 @@ bool set_conditions(const Choices &choices, const Candidate &candidate, const Ca
   return out->least <= out->most;
 }
 
-uint32_t most_rivals(const Terms &terms) {
-  if (terms.rule == nullptr) return kRivals;
-  return bits_of(terms.rule->divisible_16) + bits_of(terms.rule->equal_1) + bits_of(terms.rule->null);
+uint32_t most_rivals(const Choices &choices, const Terms &terms) {
+  if (terms.rule == nullptr && choices.values == 0) return kRivals;
+  const Masks all = asked(choices, terms);
+  return bits_of(all.divisible_16) + bits_of(all.equal_1) + bits_of(all.null) + kRivals;
 }
 
 }  // namespace kpk

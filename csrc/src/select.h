@@ -62,6 +62,12 @@ struct alignas(64) Choices {
   uint16_t param;  // that the bounds are about
   bool has_selected;
   bool ones_and_nulls;  // some variant asks for an argument that is 1, or null
+  // Where guards are more than bounds, or there are preferences: the arguments that they read (bit i: argument i), on
+  // whose values alone, and on classes, it depends which candidate runs. 0: there are none, or they say less than all.
+  uint64_t values;
+  uint64_t divisible_16;  // what some candidate asks for
+  uint64_t equal_1;
+  uint64_t null;
 };
 
 // Made once for a device; null if there is no memory. Never freed: it stays reachable from the kernel's slot.

@@ -168,18 +168,20 @@ void narrow(Range *range, const Range &to) {
   if (range->most > to.most) range->most = to.most;
 }
 
-// What an argument has to be for the call to be of the key.
-Range keyed_range(const Case &of, uint32_t argument, uint64_t needed) {
+// What an argument has to be for the call to be of the key, and of the values, that the shortcut is for.
+Range keyed_range(const Case &of, uint32_t argument, const Shortcut &made) {
   Range range = {INT64_MIN, INT64_MAX};
+  const Choices &choices = *of.function.choices;
+  const Masks exactly = class_of(of.call, choices, *of.function.candidate, of.terms);
+  const uint64_t bit = argument < kInlineParams ? uint64_t{1} << argument : 0;
+  if ((exactly.equal_1 & ~made.special & bit) != 0) range = {1, 1};
+  if ((exactly.null & ~made.special & bit) != 0) range = {0, 0};
+  const auto value = static_cast<int64_t>(of.args[argument].bits);
+  if (made.values != 0 && (choices.values & bit) != 0) range = {value, value};
   if (of.terms.rule == nullptr) return range;
   const KeyRule &rule = *of.terms.rule;
-  const Masks exactly = class_of(of.call, rule);
-  const uint64_t bit = argument < kInlineParams ? uint64_t{1} << argument : 0;
-  if ((exactly.equal_1 & ~needed & bit) != 0) range = {1, 1};
-  if ((exactly.null & ~needed & bit) != 0) range = {0, 0};
   for (uint32_t i = 0; i < rule.count; ++i) {
-    if (rule.params[i].index == argument)
-      narrow(&range, key_range(rule.params[i], static_cast<int64_t>(of.args[argument].bits)));
+    if (rule.params[i].index == argument) narrow(&range, key_range(rule.params[i], value));
   }
   return range;
 }
@@ -190,7 +192,7 @@ bool set_limits(const Case &of, Limit *limits, Shortcut *out) {
   const kpk_value *selected = follow<kpk_value>(of.overload.selected);
   for (uint32_t i = 0; i < of.count; ++i) {
     const uint8_t type = of.layout.spots[i].type;
-    Range range = keyed_range(of, i, out->special);
+    Range range = keyed_range(of, i, *out);
     bool limited = range.least != INT64_MIN || range.most != INT64_MAX;
     if (view.params[i].kind == KPK_PARAM_SELECTED) {
       if (selected->type == KPK_STRING) return false;
@@ -216,7 +218,7 @@ bool set_keyed(const Case &of, Keyed *keyed) {
   const Terms &terms = of.terms;
   if (terms.rule == nullptr) return true;
   const KeyRule &rule = *terms.rule;
-  const Masks exactly = class_of(of.call, rule);
+  const Masks exactly = class_of(of.call, *of.function.choices, *of.function.candidate, terms);
   keyed->hash = hash_class(rule, exactly.divisible_16, exactly.equal_1, exactly.null);
   keyed->odd_16 = rule.divisible_16 & ~exactly.divisible_16;
   keyed->special = exactly.equal_1 | exactly.null;
@@ -279,10 +281,10 @@ bool is_for(const Shortcut &shortcut, const kpk_arg *args, uint32_t count) {
   return true;
 }
 
-size_t shortcut_bytes(uint32_t count, const Terms &terms) {
+size_t shortcut_bytes(const Function &function, uint32_t count, const Terms &terms) {
   const size_t keyed = terms.rule == nullptr ? 0 : sizeof(Keyed) + terms.rule->count * sizeof(Field);
-  return sizeof(Shortcut) + count * (sizeof(Step) + sizeof(Limit)) + most_rivals(terms) * sizeof(Rival) +
-         keyed;
+  return sizeof(Shortcut) + count * (sizeof(Step) + sizeof(Limit)) +
+         most_rivals(*function.choices, terms) * sizeof(Rival) + keyed;
 }
 
 void make_shortcut(const Function &function, const Call &call, const Terms &terms, Shortcut *out) {
@@ -292,7 +294,7 @@ void make_shortcut(const Function &function, const Call &call, const Terms &term
   auto *steps = reinterpret_cast<Step *>(out + 1);
   auto *limits = reinterpret_cast<Limit *>(steps + count);
   auto *rivals = reinterpret_cast<Rival *>(limits + count);
-  auto *keyed = reinterpret_cast<Keyed *>(rivals + most_rivals(terms));
+  auto *keyed = reinterpret_cast<Keyed *>(rivals + most_rivals(*function.choices, terms));
   out->limits = limits;
   out->rivals = rivals;
   Case of = {function, view.overloads[function.plan.variant->overload], terms, call, call.args, count, {}};

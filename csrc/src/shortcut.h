@@ -4,6 +4,8 @@
 // checked and put into a block first. What is not certain is left to choosing. Of a kernel that is tuned a shortcut is
 // for calls of one key, and knows where others' keys are looked up.
 //
+// Where guards are more than bounds it is for calls of certain values.
+//
 // Made when such a call is chosen again, never changed, and laid out in the order of reading, by cache lines: between
 // two launches the driver has had the caches. Pure.
 #pragma once
@@ -113,6 +115,7 @@ struct alignas(64) Shortcut {
   const Function *function;
   const Shortcut *next;  // of the same function, for other calls
   const Keyed *keyed;    // null: for calls of any key
+  uint64_t values;       // hash_values() of the calls that it is for; 0: of any
 };
 static_assert(offsetof(Shortcut, axes) == 64 && offsetof(Shortcut, limits) == 128 && sizeof(Shortcut) == 192,
               "lines of the cache");
@@ -130,7 +133,7 @@ struct Terms {
   const KeyRule *rule;
   Tuned *tuned;
 };
-size_t shortcut_bytes(uint32_t count, const Terms &terms);
+size_t shortcut_bytes(const Function &function, uint32_t count, const Terms &terms);
 
 // Is the shortcut for calls of these types and flags?
 bool is_for(const Shortcut &shortcut, const kpk_arg *args, uint32_t count);

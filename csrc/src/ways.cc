@@ -4,6 +4,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "conditions.h"
 #include "lock.h"
 #include "tune/op.h"
 #include "tune/tuning.h"
@@ -63,7 +64,8 @@ First &list_of(const Function &function, const Terms &terms) {
 // Whether the shortcut is what these terms come to, or says that they come to none.
 bool is_of(const Shortcut &shortcut, const Call &call, const Terms &terms) {
   const Tuned *tuned = shortcut.keyed == nullptr ? nullptr : shortcut.keyed->tuned;
-  return tuned == terms.tuned && is_for(shortcut, call.args, call.count);
+  if (tuned != terms.tuned || !is_for(shortcut, call.args, call.count)) return false;
+  return shortcut.values == 0 || shortcut.values == hash_values(*shortcut.function->choices, call);
 }
 
 // Empties a list; what was in it stays until its function goes.
@@ -120,7 +122,10 @@ const Shortcut *find_pinned(const Function &function, const kpk_arg *args, uint3
 
 const Shortcut *learn_shortcut(const Function &function, const Call &call, const Terms &terms) {
   // Of one function: calls of other types, or keys, are chosen each time.
-  const uint32_t most = terms.rule == nullptr ? 8 : 1024;
+  const Choices &choices = *function.choices;
+  const uint32_t most = terms.rule != nullptr                                 ? 1024
+                        : goes_by_values(choices, *function.candidate, terms) ? 64
+                                                                              : 8;
   First &list = list_of(function, terms);
   const Shortcut *first = list.load(std::memory_order_acquire);
   uint32_t known = 0;
@@ -128,7 +133,7 @@ const Shortcut *learn_shortcut(const Function &function, const Call &call, const
     if (is_of(*found, call, terms)) return usable(found);
   }
   if (known >= most || call.count > kMostShortParams) return nullptr;
-  auto *made = new_shortcut(shortcut_bytes(call.count, terms));
+  auto *made = new_shortcut(shortcut_bytes(function, call.count, terms));
   if (made == nullptr) return nullptr;
   make_shortcut(function, call, terms, made);
   made->next = first;

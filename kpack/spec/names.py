@@ -33,7 +33,11 @@ class Names:
             *types,
             *(f"{self.constexprs[number].name}{variant.constexprs[number]}" for number in self.shown),
             f"w{options.get('num_warps', DEFAULT_NUM_WARPS)}",
-            *(f"{'s' if name == 'num_stages' else name}{options.get(name)}" for name in self.differing),
+            *(
+                f"{'s' if name == 'num_stages' else name}{options[name]}"
+                for name in self.differing
+                if options.get(name) is not None
+            ),
             *suffix,
         ]
         plain_name = name = ".".join(re.sub(r"[^A-Za-z0-9_.+-]", "_", part) for part in parts)

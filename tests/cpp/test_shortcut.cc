@@ -447,6 +447,27 @@ TEST(guards_are_looked_at_whatever_they_are) {
   finish();
 }
 
+TEST(where_guards_say_more_than_bounds_a_call_like_the_last_one_goes_as_one_block) {
+  start();
+  auto *out = reinterpret_cast<int32_t *>(0x1000);
+  for (const int n : {3, 4, 6, 3}) {
+    for (int turn = 0; turn < 3; ++turn) CHECK(tk::thirds(nullptr, out, n));
+    // A driver that is asked first has the shortcut that was learnt last looked at, whatever the value.
+    if (kpk::slot_of(tk::thirds.native()).asks.load()) continue;
+    CHECK(is_packed(tk::thirds, out, n));
+    // Of another value nobody knows whether its variant is the same.
+    for (const int other : {3, 4, 6, 9}) CHECK(other == n || !is_packed(tk::thirds, out, other));
+  }
+  // However many there are, each is chosen right.
+  for (int turn = 0; turn < 3; ++turn) {
+    for (int n = 1; n <= 100; ++n) {
+      const Seen seen = see([&] { return tk::thirds(nullptr, out, n).code(); });
+      CHECK(seen == choose([&] { return tk::thirds(nullptr, out, n).code(); }));
+    }
+  }
+  finish();
+}
+
 TEST(calls_of_several_types_take_turns) {
   start();
   auto *out = reinterpret_cast<double *>(0x1000);

@@ -46,12 +46,12 @@ def test_it_lists_what_the_linker_brought_in(printed: str) -> None:
     [
         (
             "gfx90a",
-            "softmax.fp32.ROWS1.BLOCK1024.HELD4.STEP0.EDGESFalse.ALIGN4.LONGEST4096.w2.maxnregNone.a16.gfx90a",
+            "softmax.fp32.ROWS1.BLOCK1024.HELD4.STEP0.EDGESFalse.ALIGN4.LONGEST4096.w2.a16.gfx90a",
             "128 threads (2 warps of 64)",
         ),
         (
             "sm_90",
-            "softmax.fp32.ROWS1.BLOCK1024.HELD0.STEP4.EDGESFalse.ALIGN4.LONGEST4096.w4.maxnregNone.a16.sm_90",
+            "softmax.fp32.ROWS1.BLOCK1024.HELD0.STEP4.EDGESFalse.ALIGN4.LONGEST4096.w4.a16.sm_90",
             "128 threads (4 warps of 32)",
         ),
     ],
