@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+
+from kpack.runtime import LoadedPack, load, set_tuning
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -15,6 +19,23 @@ LIBRARY = ROOT / "build" / "gpu" / "libtk.so"
 BYTES = 2**30 + 2**26  # of what is read: far more than any L2, so that what is counted comes from memory
 WARM_UPS = 3
 REPEATS = 25
+
+
+def prepared(description: str, result: str) -> tuple[LoadedPack, Path, str]:
+    """By the command line: the pack, where results go, and words on what kpack's choices are. With --tuned the first
+    launch of each key searches for the fastest variant; those are not counted."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("library", nargs="?", default=LIBRARY, type=Path)
+    parser.add_argument("--tuned", action="store_true", help="tune first; the results' name ends in _tuned")
+    given = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("torch.cuda: expected a GPU, got none; nothing measured")
+    set_tuning("tune" if given.tuned else "off")
+    RESULTS.mkdir(exist_ok=True)
+    words = "kpack's variants were chosen by its tuner" if given.tuned else "kpack without tuning"
+    return load(given.library), RESULTS / f"{result}{'_tuned' if given.tuned else ''}.md", words
 
 
 def machine() -> str:

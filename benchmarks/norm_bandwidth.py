@@ -1,19 +1,16 @@
 """RMSNorm and LayerNorm, forward and backward, beside torch's and a device-to-device copy, in one run: the bandwidth,
 as a part of the copy's.
 
-Usage: norm_bandwidth.py [build/gpu/libtk.so]. Needs one GPU and torch; writes results/norm_bandwidth.md.
+Needs one GPU and torch; writes results/norm_bandwidth.md.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from bandwidth import BYTES, LIBRARY, REPEATS, RESULTS, machine, medians, name_of, some_of
-
-import kpack.runtime
+from bandwidth import BYTES, REPEATS, machine, medians, name_of, prepared, some_of
 
 WIDTHS = [64, 128, 256, 512, 1024, 2048, 3072, 4096, 5120, 6144, 8192, 10240, 12288, 16384, 32768, 65536]
 DTYPES = [torch.float16, torch.float32]
@@ -142,16 +139,14 @@ def table(kernels: Kernels, dtype: torch.dtype) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    if not torch.cuda.is_available():
-        sys.exit("torch.cuda: expected a GPU, got none; nothing measured")
-    pack = kpack.runtime.load(sys.argv[1] if len(sys.argv) > 1 else LIBRARY)
+    pack, file, words = prepared(__doc__, "norm_bandwidth")
     names = ["rms_norm", "layer_norm", "rms_norm_backward", "layer_norm_backward", "column_sums"]
     kernels = {name: pack[name] for name in names}
     lines = [
         "# RMSNorm and LayerNorm: bandwidth, as a part of the device-to-device copy's",
         "",
         f"{machine()}; tensors of {BYTES / 2**30:.2f} GiB, contiguous; x and y counted, and in backward x, dy and dx; "
-        f"medians of {REPEATS}, in turns. backward: with the gradients of weight and bias.",
+        f"medians of {REPEATS}, in turns; {words}. backward: with the gradients of weight and bias.",
     ]
     short: list[str] = []
     for dtype in DTYPES:
@@ -160,9 +155,8 @@ def main() -> None:
         short += below
         torch.cuda.empty_cache()
     lines += ["", f"Below {ENOUGH:.0%}: {'; '.join(short) or 'none'}."]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "norm_bandwidth.md").write_text("\n".join(lines) + "\n")
-    print(RESULTS / "norm_bandwidth.md")
+    file.write_text("\n".join(lines) + "\n")
+    print(file)
 
 
 if __name__ == "__main__":

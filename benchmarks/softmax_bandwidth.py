@@ -1,22 +1,19 @@
 """Softmax beside torch.softmax and a device-to-device copy, in one run: of large tensors the bandwidth, as a part of
 the copy's; of all sizes how many times as long torch takes, a call from Python after another, and their geometric mean.
 
-Usage: softmax_bandwidth.py [build/gpu/libtk.so]. Needs one GPU and torch; writes results/softmax_bandwidth.md.
+Needs one GPU and torch; writes results/softmax_bandwidth.md.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from bandwidth import BYTES, LIBRARY, REPEATS, RESULTS, machine, medians, name_of, some_of
-
-import kpack.runtime
+from bandwidth import BYTES, REPEATS, machine, medians, name_of, prepared, some_of
 
 Softmax = Callable[..., object]
 
@@ -205,14 +202,13 @@ def ratio_table(softmax: Softmax, dtype: torch.dtype) -> tuple[list[str], dict[t
 
 
 def main() -> None:
-    if not torch.cuda.is_available():
-        sys.exit("torch.cuda: expected a GPU, got none; nothing measured")
-    softmax = kpack.runtime.load(sys.argv[1] if len(sys.argv) > 1 else LIBRARY)["softmax"]
+    pack, file, words = prepared(__doc__, "softmax_bandwidth")
+    softmax = pack["softmax"]
     lines = [
         "# Softmax",
         "",
         f"{machine()}; tensors of {BYTES / 2**30:.2f} GiB, contiguous; read plus written, medians of {REPEATS}, in "
-        "turns.",
+        f"turns; {words}.",
         "",
         "## Bandwidth, as a part of the device-to-device copy's",
         "",
@@ -247,9 +243,8 @@ def main() -> None:
         lines += [*table, "", f"Slower than torch: {', '.join(slower) or 'nowhere'}."]
     mean = math.exp(statistics.fmean(map(math.log, everything)))
     lines += ["", f"Geometric mean of these {len(everything)}: {mean:.2f}. {HOW}"]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "softmax_bandwidth.md").write_text("\n".join(lines) + "\n")
-    print(RESULTS / "softmax_bandwidth.md", f"geometric mean {mean:.3f}")
+    file.write_text("\n".join(lines) + "\n")
+    print(file, f"geometric mean {mean:.3f}")
 
 
 if __name__ == "__main__":
