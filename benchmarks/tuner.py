@@ -99,6 +99,7 @@ def main() -> None:
         found = searched(kernels["softmax"], (out, x, cols, cols, cols, n_rows))
         name = str(dtype).removeprefix("torch.")
         rows.append((name, cols, n_rows, found))
+        print(name, cols, n_rows, *(f"{key}={value}" for key, value in found.items()), flush=True)
         del x, out
     ratios = [found["ratio"] for *_, found in rows]
     longest = max(found["took_ms"] for *_, found in rows)
