@@ -59,7 +59,7 @@ class Fake:
 
     def __init__(self, folder: Path) -> None:
         sources = [
-            *("recorder", "image_note", "memory", "common"),
+            *("recorder", "image_note", "memory", "kernels", "common"),
             *("cuda_image", "cuda_state", "cuda_launch", "cuda_tensor", "cuda"),
         ]
         shared = ("g++", "-std=c++17", "-O0", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")

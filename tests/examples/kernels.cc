@@ -163,7 +163,7 @@ constexpr Computed kComputed[] = {{"axpy_", axpy},
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void fake_kernel(const fake_launch *launch) {
+extern "C" __attribute__((visibility("default"))) void fake_run(const fake_launch *launch) {
   const std::string function = launch->function;
   for (const Computed &row : kComputed) {
     if (function.rfind(row.name, 0) == 0) return row.compute(Call{*launch});

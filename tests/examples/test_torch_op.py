@@ -154,15 +154,12 @@ for call in {list(REFUSED)}:
         assert message in said
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"), [(16385, "softmax_backward: no variant"), (70000, "softmax: no variant")]
-)
-def test_what_no_kernel_takes_says_the_launch(built: Project, fake: Fake, columns: int, message: str) -> None:
-    script = f"""
+def test_what_no_kernel_takes_says_the_launch(built: Project, fake: Fake) -> None:
+    script = """
 try:
-    softmax(torch.ones(1, {columns}, requires_grad=True)).sum().backward()
+    softmax(torch.ones(1, 16385, requires_grad=True)).sum().backward()
 except RuntimeError as error:
-    assert str(error).startswith("{message}"), error
+    assert str(error).startswith("softmax_backward: no variant"), error
 else:
     raise AssertionError("nothing was refused")
 """

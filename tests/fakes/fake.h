@@ -9,7 +9,7 @@
  * fake::open() binds them by dlsym. From outside a process the environment says the same:
  *   FAKE_CUDA="sm_90,sm_90;driver=12080"   FAKE_HIP="gfx90a:sramecc+:xnack-,gfx1100;file_backed=301"
  *   FAKE_LOG=path                          one line a launch, one a violation
- *   FAKE_KERNELS=path                      a shared object whose fake_kernel() does what a launch would do
+ *   FAKE_KERNELS=path                      a shared object whose fake_run() does what a launch would do
  * The folder old/ beside the fakes has the same two with the exports of CUDA 11.8 and ROCm 5.2. */
 #ifndef KPACK_TESTS_FAKE_H
 #define KPACK_TESTS_FAKE_H

@@ -46,7 +46,7 @@ fake_kernel_function find_fake_kernel() {
   const char *path = std::getenv("FAKE_KERNELS");
   if (path == nullptr || *path == '\0') return nullptr;
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  void *found = library != nullptr ? dlsym(library, "fake_kernel") : nullptr;
+  void *found = library != nullptr ? dlsym(library, "fake_run") : nullptr;
   if (found == nullptr) {
     std::fprintf(stderr, "FAKE_KERNELS: %s\n", dlerror());
     std::abort();

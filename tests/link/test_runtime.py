@@ -273,9 +273,10 @@ def test_the_c_header_is_clean_in_cxx(tmp_path: Path, compiler: str, level: str)
 @pytest.mark.parametrize("compiler", CXX_COMPILERS)
 def test_every_compiler_takes_the_runtime(compiler: str) -> None:
     need(compiler)
-    sources = sorted((INCLUDE.parent / "src").glob("*.cc"))
+    folder = INCLUDE.parent / "src"
+    sources = sorted(folder.glob("**/*.cc"))
     strict = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
-    options = ("-std=c++17", "-fno-exceptions", "-fno-rtti", f"-I{INCLUDE}", *strict)
+    options = ("-std=c++17", "-fno-exceptions", "-fno-rtti", f"-I{INCLUDE}", f"-I{folder}", *strict)
     run(compiler, "-fsyntax-only", *options, *sources, timeout_s=300)
 
 

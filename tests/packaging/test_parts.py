@@ -149,7 +149,7 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the fake drivers."""
     need("g++")
     folder, fakes = tmp_path_factory.mktemp("drivers"), ROOT / "tests" / "fakes"
-    shared = [fakes / f"{name}.cc" for name in ("recorder", "image_note", "memory", "common")]
+    shared = [fakes / f"{name}.cc" for name in ("recorder", "image_note", "memory", "kernels", "common")]
     started = []
     for vendor, library in ("cuda", "libcuda.so.1"), ("hip", "libamdhip64.so"):
         sources = list(fakes.glob(f"{vendor}*.cc"))
