@@ -303,8 +303,9 @@ def test_only_a_build_option_leaves_checks_out(shop: Path, checks: bool) -> None
     need("g++")
     source, program = shop / "checked.cc", shop / f"checked-{checks}"
     source.write_text(CHECKED)
-    sources = sorted((INCLUDE.parent / "src").glob("*.cc"))
-    options = ("-std=c++17", f"-I{INCLUDE}", *(() if checks else ("-DKPACK_UNCHECKED",)))
+    folder = INCLUDE.parent / "src"
+    sources = sorted(folder.glob("**/*.cc"))
+    options = ("-std=c++17", f"-I{INCLUDE}", f"-I{folder}", *(() if checks else ("-DKPACK_UNCHECKED",)))
     run(
         "g++", *options, source, *sources, shop / "libtk.a", "-ldl", "-lpthread", "-o", program, timeout_s=300
     )
