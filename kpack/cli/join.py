@@ -1,0 +1,22 @@
+"""`kpack join`: several archives of one pack, made one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kpack.cli.output import check_output
+
+__all__ = ["join"]
+
+
+@click.command()
+@click.argument("archives", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
+def join(archives: tuple[str, ...], output: str) -> None:
+    """Make one archive of several of one pack: what was built file by file, with the same --name, as if at once."""
+    from kpack.join import join as join_archives
+
+    check_output(Path(output))
+    join_archives(archives, output)
