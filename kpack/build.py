@@ -27,7 +27,7 @@ from kpack.tuning.bake import Baked, Tables, bake, read_tables, unneeded, unused
 if TYPE_CHECKING:
     from kpack.compile.pool import Job
 
-__all__ = ["Pack", "build", "pack_name_of"]
+__all__ = ["Pack", "build", "expand_all", "origin_of", "pack_name_of"]
 
 VERSION = "0.1.0"
 
@@ -88,7 +88,7 @@ def build(
     found = find_kernels(kernels)
 
     # Each kernel unfolds into all choices of types, constexprs and configs.
-    plans = _expand_all(found, targets)
+    plans = expand_all(found, targets)
 
     # Triton is first needed here, if anything is to be compiled by it; it also knows which options there are.
     from kpack.compile import pool
@@ -121,7 +121,7 @@ def build(
     parts = []
     for plan in plans:
         missing = {(job.variant, job.target.name) for job, _ in failed if job.plan is plan}
-        origin = _origin(plan, targets, built=bool(images[plan.name]))
+        origin = origin_of(plan, targets, built=bool(images[plan.name]))
         part = _Part(
             plan=without(plan, missing),
             images=tuple(images[plan.name]),
@@ -137,7 +137,7 @@ def build(
     return Pack(name=name, host=host, targets=targets, parts=tuple(parts))
 
 
-def _expand_all(kernels: Iterable[Any], targets: tuple[Target, ...]) -> tuple[Plan, ...]:
+def expand_all(kernels: Iterable[Any], targets: tuple[Target, ...]) -> tuple[Plan, ...]:
     """Their plans. Raises one SpecError with the mistakes of all of them."""
     plans, mistakes = [], []
     for kernel in kernels:
@@ -200,7 +200,7 @@ def _leave_out_unfit(jobs: Sequence[Job], outcomes: Sequence[Image | Failure]) -
     return tuple(left)
 
 
-def _origin(plan: Plan, targets: tuple[Target, ...], built: bool) -> dict[str, str]:
+def origin_of(plan: Plan, targets: tuple[Target, ...], built: bool) -> dict[str, str]:
     """Where a kernel's code comes from: for people, and in one text for hashes."""
     if not built:  # there may be nothing to be said of it: of source that Triton does not take, no key either
         return {"source_key": "", "info": _info({"source": plan.source})}

@@ -28,6 +28,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "DriverFacts",
     "Launch",
     "LoadedKernel",
     "LoadedPack",
@@ -36,6 +37,7 @@ __all__ = [
     "Trial",
     "device_archs",
     "device_count",
+    "drivers",
     "load",
     "reserve_scratch",
     "set_tuning",
@@ -58,6 +60,24 @@ class Launch:
 
 _OUTCOMES = ("timed", "pruned", "wrong", "failed", "not run")
 _MODES = ("off", "use", "tune", "record")
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """A vendor's driver: the library, why no launch can use it ("": one can), the version of CUDA or ROCm that it is
+    of ("": not said), and the arch of each device."""
+
+    vendor: str
+    library: str
+    why_not: str
+    version: str
+    archs: tuple[str, ...]
+
+
+_LIBRARIES = (
+    ("cuda", "libcuda.so.1", (1000, 10)),
+    ("hip", "libamdhip64.so", (10_000_000, 100_000)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +359,19 @@ def reserve_scratch(bytes: int, device: int = 0) -> None:
             f"reserve_scratch: expected 0 to 2**64 - 1 bytes, got {bytes}", _runtime.ERROR_ARGUMENT
         )
     _check(_runtime.reserve_scratch(bytes, device))
+
+
+def drivers() -> tuple[DriverFacts, ...]:
+    """What the drivers of this machine say, CUDA's and HIP's, whatever KPACK_DRIVER says."""
+    found = zip(_LIBRARIES, _runtime.drivers(), strict=True)
+    return tuple(
+        DriverFacts(vendor, library, why, _version(version, *parts), tuple(archs))
+        for (vendor, library, parts), (why, version, archs) in found
+    )
+
+
+def _version(number: int, major: int, minor: int) -> str:
+    return f"{number // major}.{number % major // minor}" if number else ""
 
 
 def _device(given: object) -> tuple[str, int]:

@@ -561,6 +561,24 @@ int reserve_scratch(uint64_t bytes, int device) {
   return kpk_reserve_scratch({cuda ? KPK_VENDOR_CUDA : KPK_VENDOR_HIP, device}, bytes);
 }
 
+// Of CUDA and HIP: why it cannot be used ("": it can), its version, and the arch of each device.
+using DriverFacts = std::tuple<std::string, int, std::vector<std::string>>;
+std::vector<DriverFacts> drivers() {
+  const py::gil_scoped_release released;
+  const char *no_cuda = nullptr, *no_hip = nullptr;
+  kpk::cuda_driver(&no_cuda);
+  kpk::hip_driver(&no_hip);
+  const auto facts = [](int32_t vendor, const char *why, int version) {
+    std::vector<std::string> archs;
+    for (int ordinal = 0; ordinal < kpk_device_count(vendor); ++ordinal) {
+      archs.emplace_back(kpk_device_arch({vendor, ordinal}));
+    }
+    return DriverFacts{why == nullptr ? "" : why, version, archs};
+  };
+  return {facts(KPK_VENDOR_CUDA, no_cuda, kpk::cuda_version()),
+          facts(KPK_VENDOR_HIP, no_hip, kpk::hip_version())};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_runtime, module) {
@@ -600,4 +618,5 @@ PYBIND11_MODULE(_runtime, module) {
   module.def("set_tuning", set_tuning, py::arg("mode"), py::arg("table"), py::arg("shapes"),
              py::arg("budget_ns"), py::arg("tolerance"));
   module.def("reserve_scratch", reserve_scratch, py::arg("bytes"), py::arg("device"));
+  module.def("drivers", drivers);
 }

@@ -128,6 +128,12 @@ int cuda_device_count() {
   return cuda_driver(&why) == nullptr ? 0 : cuda::g_device_count;
 }
 
+int cuda_version() {
+  const char *why;
+  cuda_driver(&why);
+  return cuda::g_version;
+}
+
 const Device *cuda_device(int ordinal) {
   return ordinal >= 0 && ordinal < cuda_device_count() ? &cuda::g_devices[ordinal] : nullptr;
 }

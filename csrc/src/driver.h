@@ -127,6 +127,9 @@ const Driver *cuda_driver(const char **why);
 const Driver *hip_driver(const char **why);
 int cuda_device_count();
 int hip_device_count();
+// As the driver counts: 1000 * major + 10 * minor, 10^7 * major + 10^5 * minor; 0: it does not say.
+int cuda_version();
+int hip_version();
 const Device *cuda_device(int ordinal);
 const Device *hip_device(int ordinal);
 

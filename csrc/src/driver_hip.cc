@@ -269,6 +269,12 @@ int hip_device_count() {
   return hip_driver(&why) == nullptr ? 0 : hip::g_device_count;
 }
 
+int hip_version() {
+  const char *why;
+  hip_driver(&why);
+  return hip::g_version;
+}
+
 const Device *hip_device(int ordinal) {
   return ordinal >= 0 && ordinal < hip_device_count() ? &hip::g_devices[ordinal] : nullptr;
 }

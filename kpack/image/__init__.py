@@ -6,7 +6,7 @@ from kpack.image.facts import Facts
 from kpack.image.fit import why_unfit
 from kpack.image.identify import Contents, identify
 from kpack.image.image import Compiled, Image, Slot, Tensordesc
-from kpack.image.read import read_facts, read_image
+from kpack.image.read import read_facts, read_image, serves
 
 __all__ = [
     "Compiled",
@@ -18,5 +18,6 @@ __all__ = [
     "identify",
     "read_facts",
     "read_image",
+    "serves",
     "why_unfit",
 ]

@@ -17,7 +17,7 @@ from kpack.image.ptx import read_ptx
 from kpack.objfile import abi
 from kpack.target import Target
 
-__all__ = ["read_facts", "read_image"]
+__all__ = ["read_facts", "read_image", "serves"]
 
 POINTER_BYTES = 8
 MAP_BYTES = 128  # of a CUtensorMap
@@ -133,7 +133,7 @@ def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> No
         raise FormatError(
             f"{subject}: parameter block: expected {end} bytes or more, got {facts.param_bytes}"
         )
-    if facts.target is not None and not _serves(facts.target, compiled.target):
+    if facts.target is not None and not serves(facts.target, compiled.target):
         raise FormatError(
             f"{subject}: expected code for {compiled.target.name}, got code for {facts.target.name}"
         )
@@ -154,7 +154,7 @@ def _cross_check(compiled: Compiled, facts: Facts, layout: Sequence[Slot]) -> No
         )
 
 
-def _serves(code: Target, target: Target) -> bool:
+def serves(code: Target, target: Target) -> bool:
     """Whether code that says it is for `code` runs wherever an image for `target` is taken."""
     if (code.vendor, code.arch, code.processor) != (target.vendor, target.arch, target.processor):
         return False

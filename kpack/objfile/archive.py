@@ -11,15 +11,17 @@ Beyond 4 GiB the index is called /SYM64/ and its numbers take 8 bytes. Times, ow
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from kpack.errors import FormatError, PackError
 
-__all__ = ["MAGIC", "Member", "read_archive", "write_archive"]
+__all__ = ["MAGIC", "Member", "member_names", "read_archive", "read_symbols", "write_archive"]
 
 MAGIC = b"!<arch>\n"
 _THIN_MAGIC = b"!<thin>\n"
@@ -128,17 +130,51 @@ def _header(name: str, size: int) -> bytes:
 
 def read_archive(path: str | os.PathLike[str]) -> list[tuple[str, bytes]]:
     """The members of a GNU archive, without its indexes. Raises FormatError on anything that is not one."""
+    data = _read(path)
+    return _located(path, lambda: [(name, content) for name, _, content in _members(data)])
+
+
+def read_symbols(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """What a linker finds in the archive's symbol index: symbols, and the members that it takes for them. Raises
+    FormatError where there is no index, or it names a place where no member is."""
+    data = _read(path)
+    return _located(path, lambda: list(_symbols(data)))
+
+
+def member_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of an archive's members, whose contents are not read. Raises FormatError, as `read_archive`."""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _located(path, lambda: [name for name, _, _ in _walk(data)])
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        raise FormatError(f"{os.fspath(path)}: expected a readable archive, got {error}") from error
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise FormatError(f"{os.fspath(path)}: expected a readable file, got {error.strerror}") from error
+
+
+T = TypeVar("T")
+
+
+def _located(path: str | os.PathLike[str], read: Callable[[], T]) -> T:
     try:
-        return list(_members(data))
+        return read()
     except FormatError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from None
 
 
-def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _members(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """Name, place of the header, and content."""
+    for name, at, size in _walk(data):
+        yield name, at, data[at + _HEADER_BYTES : at + _HEADER_BYTES + size]
+
+
+def _walk(data: bytes | mmap.mmap, indexes: bool = False) -> Iterator[tuple[str, int, int]]:
+    """Name, place and size of each member; with `indexes`, also of what is none."""
     magic = data[: len(MAGIC)]
     if magic == _THIN_MAGIC:
         raise FormatError("expected an archive with its members inside, got a thin one")
@@ -147,14 +183,35 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
     at, long_names = len(MAGIC), b""
     while at < len(data):
         name, size = _read_header(data, at)
-        start, at = at + _HEADER_BYTES, at + _HEADER_BYTES + size + size % 2
+        start, here, at = at + _HEADER_BYTES, at, at + _HEADER_BYTES + size + size % 2
         if start + size > len(data):
             raise FormatError(f"archive member {name}: expected {size} bytes, got {len(data) - start}")
-        content = data[start : start + size]
         if name == _LONG_NAMES:
-            long_names = content
+            long_names = data[start : start + size]
         elif name not in (_INDEX, _INDEX64):
-            yield _full_name(name, long_names), content
+            yield _full_name(name, long_names), here, size
+        elif indexes:
+            yield name, here, size
+
+
+def _symbols(data: bytes) -> Iterator[tuple[str, str]]:
+    found = [(name, at, size) for name, at, size in _walk(data, indexes=True)]
+    if not found or found[0][0] not in (_INDEX, _INDEX64):
+        raise FormatError("symbol index: expected it first, got none; make it with ranlib")
+    width = 8 if found[0][0] == _INDEX64 else 4
+    start = found[0][1] + _HEADER_BYTES
+    content = data[start : start + found[0][2]]
+    count = int.from_bytes(content[:width], "big")
+    names = content[width * (1 + count) :].split(b"\0")
+    if len(content) < width * (1 + count) or len(names) <= count:
+        raise FormatError(f"symbol index: expected {count} places and names, got {len(content)} bytes")
+    members = {at: name for name, at, _ in found[1:]}
+    for number in range(count):
+        place = int.from_bytes(content[width * (1 + number) : width * (2 + number)], "big")
+        symbol = names[number].decode("utf-8", "backslashreplace")
+        if place not in members:
+            raise FormatError(f"symbol index: {symbol}: expected the place of a member, got {place}")
+        yield symbol, members[place]
 
 
 def _shown(magic: bytes) -> str:
@@ -167,7 +224,7 @@ def _shown(magic: bytes) -> str:
     )
 
 
-def _read_header(data: bytes, at: int) -> tuple[str, int]:
+def _read_header(data: bytes | mmap.mmap, at: int) -> tuple[str, int]:
     header = data[at : at + _HEADER_BYTES]
     if len(header) < _HEADER_BYTES or header[58:] != _HEADER_END:
         raise FormatError(f"archive member at {at}: expected {_HEADER_BYTES} bytes of header, got {header!r}")

@@ -7,9 +7,19 @@ from collections.abc import Iterator
 from kpack.errors import FormatError
 from kpack.objfile import abi, elf
 from kpack.objfile.listing import KernelListing
+from kpack.objfile.program import why_no_program
 from kpack.objfile.record import Object, Place, Record
 
-__all__ = ["check_content", "check_ranges", "expect_hash", "expected_symbol", "tuning_symbol"]
+__all__ = [
+    "check_content",
+    "check_group",
+    "check_images",
+    "check_programs",
+    "check_ranges",
+    "expect_hash",
+    "expected_symbol",
+    "tuning_symbol",
+]
 
 
 # Slots that hold a parameter, or a part of one.
@@ -63,8 +73,23 @@ def _runs(kernel: KernelListing) -> Iterator[tuple[str, int, int, int]]:
             yield f"layout of {image.symbol}", slot.offset, slot.size, image.param_bytes
 
 
-def check_content(found: Object, kernel: Record, listing: KernelListing) -> None:
-    """Compute the hashes again: of each image once, and of the whole."""
+def check_programs(kernel: KernelListing) -> None:
+    for what, code in _programs(kernel):
+        if code and (why := why_no_program(code, len(kernel.params), len(kernel.constexprs))):
+            raise FormatError(f"kernel {kernel.name}: {what}: {why}")
+
+
+def _programs(kernel: KernelListing) -> Iterator[tuple[str, bytes]]:
+    for param in kernel.params:
+        yield f"extent of {param.name}", param.extent
+    for variant in kernel.variants:
+        yield f"guard of {variant.name}", variant.guard
+        yield f"preference of {variant.name}", variant.prefer
+        yield from ((f"grid of {variant.name}", code) for code in variant.grid)
+
+
+def check_images(kernel: Record, listing: KernelListing) -> None:
+    """Compute the hash of each image again, once."""
     hashed: dict[tuple[Place, int], int] = {}
     for record, image in zip(kernel.table("images", abi.IMAGE), listing.images, strict=True):
         key = (record.target("data"), image.stored_bytes)
@@ -75,6 +100,11 @@ def check_content(found: Object, kernel: Record, listing: KernelListing) -> None
                 raise FormatError(
                     f"image {image.symbol}: expected content with hash {image.hash:016x}, got {hashed[key]:016x}"
                 )
+
+
+def check_content(found: Object, kernel: Record, listing: KernelListing) -> None:
+    """Compute the hashes again, of images and of the whole. For objects: a linker changes what the latter is of."""
+    check_images(kernel, listing)
     home = kernel.place.section
     references = []
     image_home = 0
@@ -98,6 +128,18 @@ def check_content(found: Object, kernel: Record, listing: KernelListing) -> None
         references,
     )
     expect_hash(f"kernel {listing.name}", listing.hash, digest)
+    check_group(found, f"kernel {listing.name}", digest)
+
+
+def check_group(found: Object, what: str, digest: bytes) -> None:
+    """Is the object's COMDAT group keyed by its content? Linkers take groups of one key for the same."""
+    for section in found.elf.sections:
+        if section.type != elf.SHT_GROUP:
+            continue
+        symbols = found.elf.symbols
+        key = symbols[section.info].name if section.info < len(symbols) else f"symbol {section.info}"
+        if key != f"kpack_content_{digest.hex()}":
+            raise FormatError(f"{what}: expected a group kpack_content_{digest.hex()}, got {key}")
 
 
 def expect_hash(what: str, said: int, digest: bytes) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from kpack.errors import FormatError
 from kpack.objfile import abi, elf
-from kpack.objfile.consistency import check_content, check_ranges, expected_symbol
+from kpack.objfile.consistency import (
+    check_content,
+    check_group,
+    check_images,
+    check_programs,
+    check_ranges,
+    expected_symbol,
+)
 from kpack.objfile.listing import (
     ConstexprListing,
     Dtype,
@@ -28,25 +36,44 @@ from kpack.objfile.listing import (
 )
 from kpack.objfile.record import Object, Place, Record
 
-__all__ = ["read_kernel", "read_tuning"]
+__all__ = ["read_kernel", "read_linked_kernel", "read_linked_tuning", "read_tuning"]
 
 _BYTES_1_0 = 208  # of a kpk_abi_kernel of ABI 1.0
 _TUNING_BYTES_1_0 = 32
 
 
 def read_kernel(found: Object) -> KernelListing:
+    """The kernel of an object."""
     symbols = found.kernel_symbols()
     if len(symbols) != 1:
         raise FormatError(f"expected one kernel, got {', '.join(symbol.name for symbol in symbols)}")
-    place = Place(symbols[0].section, symbols[0].value)
-    kernel = found.versioned(abi.KERNEL, place, "kernel", _BYTES_1_0)
+    kernel = _kernel_at(found, found.place_of(symbols[0]))
     name, pack = kernel.text("name"), kernel.text("pack")
     if symbols[0].name != expected_symbol(pack, name):
         raise FormatError(f"kernel: expected symbol {expected_symbol(pack, name)}, got {symbols[0].name}")
+    listing = _listing_of(found, kernel)
+    check_content(found, kernel, listing)
+    return listing
+
+
+def read_linked_kernel(found: Object, place: Place) -> KernelListing:
+    """A kernel as a linker has left it: its images' hashes are computed again, its own covers what links change."""
+    kernel = _kernel_at(found, place)
+    listing = _listing_of(found, kernel)
+    check_images(kernel, listing)
+    tuning = kernel.optional("tuning")
+    return listing if tuning is None else replace(listing, tuning=read_linked_tuning(found, tuning))
+
+
+def _kernel_at(found: Object, place: Place) -> Record:
+    return found.versioned(abi.KERNEL, place, "kernel", _BYTES_1_0)
+
+
+def _listing_of(found: Object, kernel: Record) -> KernelListing:
     info = found.find(".kpack.info")
     listing = KernelListing(
-        name=name,
-        pack=pack,
+        name=kernel.text("name"),
+        pack=kernel.text("pack"),
         member=found.member,
         hash=kernel.number("hash"),
         state_bytes=_read_state_bytes(kernel),
@@ -57,13 +84,20 @@ def read_kernel(found: Object) -> KernelListing:
         **_read_tables(kernel),  # type: ignore[arg-type]  # one dict, several types
     )
     check_ranges(listing)
-    check_content(found, kernel, listing)
+    check_programs(listing)
     return listing
 
 
 def read_tuning(found: Object, symbol: elf.ElfSymbol) -> TuningListing:
-    """The baked tuning table that `symbol` names."""
-    place = Place(symbol.section, symbol.value)
+    """The baked tuning table that `symbol` names, of an object."""
+    table = read_linked_tuning(found, found.place_of(symbol))
+    pack, _, kernel = symbol.name.removeprefix("kpack_tuning_").partition("_")
+    content = found.elf.sections[symbol.section].content
+    check_group(found, f"tuning of {kernel}", abi.tuning_digest(found.elf.machine, pack, kernel, content))
+    return table
+
+
+def read_linked_tuning(found: Object, place: Place) -> TuningListing:
     table = found.record(abi.TUNING, place, "tuning")
     if table.number("major") > abi.ABI_MAJOR or table.number("size") < _TUNING_BYTES_1_0:
         raise FormatError(

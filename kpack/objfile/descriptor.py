@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kpack.spec import Param, Plan, Variant
     from kpack.target import Target
 
-__all__ = ["Homes", "KernelWriter", "global_symbol", "undefined", "variant_hash"]
+__all__ = ["Homes", "KernelWriter", "global_symbol", "param_flags", "undefined", "variant_hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ def variant_hash(plan: Plan, variant: Variant, source_key: str) -> int:
         [(name, code_value(value)) for name, value in sorted(variant.options, key=lambda o: o[0])],
     )  # fmt: skip
     return abi.hash64(plan.name.encode(), source_key.encode(), repr(facts).encode())
+
+
+def param_flags(param: Param) -> int:
+    """`abi.PARAM_CONST` and so on."""
+    return param.key | (abi.PARAM_CONST if param.const else 0) | (abi.PARAM_NULLABLE if param.nullable else 0)
 
 
 class KernelWriter:
@@ -155,10 +160,9 @@ class KernelWriter:
         return self._expr_at[code]
 
     def _write_param(self, at: int, param: Param) -> None:
-        flags = param.key | (abi.PARAM_CONST if param.const else 0)
-        flags |= abi.PARAM_NULLABLE if param.nullable else 0
         self.section.put(
-            at, abi.PARAM, name=self.section.text(param.name), kind=param.kind, type=param.type, flags=flags,
+            at, abi.PARAM, name=self.section.text(param.name), kind=param.kind, type=param.type,
+            flags=param_flags(param),
             direction=param.direction, extent=self._expr(param.extent), least=param.least, most=param.most,
         )  # fmt: skip
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 from kpack.errors import FormatError
 
-ET_REL = 1
+ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
 TYPE_NAMES = {0: "a file of no type", 2: "a program", 3: "a shared object or program", 4: "a core dump"}
 EM_X86_64, EM_AARCH64, EM_CUDA, EM_AMDGPU = 62, 183, 190, 224
 ELFOSABI_NONE, ELFOSABI_GNU = 0, 3
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL = 1, 2, 3, 4, 7, 8, 9
 SHT_GROUP = 17
-SHF_WRITE, SHF_ALLOC, SHF_INFO_LINK, SHF_GROUP = 0x1, 0x2, 0x40, 0x200
+SHF_WRITE, SHF_ALLOC, SHF_INFO_LINK, SHF_GROUP, SHF_TLS = 0x1, 0x2, 0x40, 0x200, 0x400
 SHF_GNU_RETAIN, SHF_X86_64_LARGE, SHF_EXCLUDE = 0x200000, 0x10000000, 0x80000000
 GRP_COMDAT = 1
 

@@ -1,4 +1,5 @@
-"""An archive, read back: for tools that show it, and as the check that it says what was packed.
+"""An archive, or what it was linked into, read back: for tools that show it, and as the check that it says what was
+packed.
 
 The file is never trusted: every reference is followed inside bounds, every count is measured against the bytes
 that are there, and content hashes are computed again. What is wrong is a FormatError that says where.
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from kpack.errors import FormatError
-from kpack.objfile import abi, archive
-from kpack.objfile.consistency import expect_hash, expected_symbol, tuning_symbol
-from kpack.objfile.decode import read_kernel, read_tuning
+from kpack.objfile import abi, archive, elf
+from kpack.objfile.consistency import check_group, expect_hash, expected_symbol, tuning_symbol
+from kpack.objfile.decode import read_kernel, read_linked_kernel, read_tuning
 from kpack.objfile.host import HOSTS
+from kpack.objfile.linked import Linked
 from kpack.objfile.listing import KernelListing, PackListing, TuningListing
 from kpack.objfile.record import Object, Place, Record
 from kpack.tuning.key import tuning_hash
 
-__all__ = ["read_pack"]
+__all__ = ["read_pack", "read_packs"]
 
 _BYTES_1_0 = 48  # of a kpk_abi_pack of ABI 1.0
 
@@ -46,8 +48,32 @@ def read_pack(path: str | os.PathLike[str]) -> PackListing:
     return _located(name, _assemble, objects, packs, tuned)
 
 
+def read_packs(path: str | os.PathLike[str]) -> tuple[PackListing, ...]:
+    """The packs of an archive, an object, a linked program or a shared object, each with the kernels that are in it.
+    Raises FormatError as `read_pack`, and for a program in which no pack is to be found.
+
+    What was linked by name has no index: its kernels are found by their symbols, if it was not stripped. Hashes of
+    images are computed again there, too; that of a kernel is of what linking changes, and is taken as it is.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(18)
+            data = head + file.read() if _is_linked(head) else b""
+    except OSError as error:
+        raise FormatError(f"{name}: expected a readable file, got {error.strerror}") from error
+    return _located(name, _read_linked, os.path.basename(name), data) if data else (read_pack(path),)
+
+
+def _is_linked(head: bytes) -> bool:
+    return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], "little") in (elf.ET_EXEC, elf.ET_DYN)
+
+
 def _with_tuning(kernel: KernelListing, tables: Mapping[str, TuningListing]) -> KernelListing:
-    table = tables.get(tuning_symbol(kernel.pack, kernel.name))
+    return _tuned(kernel, tables.get(tuning_symbol(kernel.pack, kernel.name)))
+
+
+def _tuned(kernel: KernelListing, table: TuningListing | None) -> KernelListing:
     if table is None:
         return kernel
     hash_ = tuning_hash(variant.hash for variant in kernel.variants)
@@ -91,8 +117,8 @@ class _Index:
 
     name: str
     hash: int
-    machine: int
     entries: tuple[tuple[str, str], ...]
+    object: Object
 
 
 def _read_index(found: Object) -> _Index:
@@ -100,16 +126,23 @@ def _read_index(found: Object) -> _Index:
     size = found.elf.sections[home].size
     if size != abi.RECORD.size:
         raise FormatError(f"kpack_packs: expected one record of {abi.RECORD.size} bytes, got {size} bytes")
-    record = found.record(abi.RECORD, Place(home, 0), "record")
+    pack, entries = _read_record(found, Place(home, 0))
+    named = tuple(_read_entry(entry) for entry in entries)
+    return _Index(pack.text("name"), pack.number("hash"), named, found)
+
+
+def _read_record(found: Object, place: Place) -> tuple[Record, tuple[Record, ...]]:
+    """A pack, and its entries."""
+    record = found.record(abi.RECORD, place, "record")
     if record.number("major") > abi.ABI_MAJOR:
         raise FormatError(f"record: expected ABI {abi.ABI_MAJOR} or older, got {record.number('major')}")
     pack = found.versioned(abi.PACK, record.target("pack"), "pack", _BYTES_1_0)
-    entries = tuple(_read_entry(entry) for entry in pack.table("kernels", abi.ENTRY))
-    names = [name for name, _ in entries]
+    entries = pack.table("kernels", abi.ENTRY)
+    names = [entry.text("name") for entry in entries]
     if names != sorted(set(names), key=str.encode):
         raise FormatError(f"pack.kernels: expected them sorted, each once, got {', '.join(names)}")
     _check_names(pack.table("names", abi.NAME), names)
-    return _Index(pack.text("name"), pack.number("hash"), found.elf.machine, entries)
+    return pack, entries
 
 
 def _check_names(slots: Sequence[Record], names: Sequence[str]) -> None:
@@ -166,6 +199,54 @@ def _assemble(
             raise FormatError(
                 f"pack {index.name}: expected kernel {name} of this pack, got {symbol} of {kernel.pack}"
             )
-    digest = abi.pack_digest(index.machine, index.name, [(name, by_name[name].hash) for name in listed])
+    machine = index.object.elf.machine
+    digest = abi.pack_digest(machine, index.name, [(name, by_name[name].hash) for name in listed])
     expect_hash(f"pack {index.name}", index.hash, digest)
+    check_group(index.object, f"pack {index.name}", digest)
     return PackListing(index.name, index.hash, hosts[0], tuple(by_name[name] for name in listed))
+
+
+# ---- linked
+
+
+def _read_linked(name: str, data: bytes) -> tuple[PackListing, ...]:
+    found = Linked(name, data)
+    hosts = [host.name for host in HOSTS.values() if host.machine == found.elf.machine]
+    if not hosts:
+        raise FormatError(f"expected a program for {' or '.join(HOSTS)}, got e_machine {found.elf.machine}")
+    home = found.find("kpack_packs")
+    size = found.elf.sections[home].size if home else 0
+    if size % abi.RECORD.size:
+        raise FormatError(f"kpack_packs: expected records of {abi.RECORD.size} bytes, got {size} bytes")
+    packs = [_read_linked_pack(found, hosts[0], Place(home, at)) for at in range(0, size, abi.RECORD.size)]
+    listed = {expected_symbol(pack.name, kernel.name) for pack in packs for kernel in pack.kernels}
+    loose: dict[str, list[KernelListing]] = {}
+    for symbol in sorted(found.kernel_symbols(), key=lambda symbol: symbol.name):
+        if symbol.name not in listed:
+            kernel = _linked_kernel(found, found.place_of(symbol))
+            loose.setdefault(kernel.pack, []).append(kernel)
+    if not packs and not loose:
+        raise FormatError(
+            "expected a program with a pack or kernels in it, got neither; of a stripped one, kernels that were "
+            "linked by name cannot be found"
+        )
+    return (*packs, *(PackListing(pack, 0, hosts[0], tuple(each)) for pack, each in loose.items()))
+
+
+def _read_linked_pack(found: Linked, host: str, place: Place) -> PackListing:
+    pack, entries = _read_record(found, place)
+    name = pack.text("name")
+    kernels = tuple(_linked_kernel(found, entry.target("kernel")) for entry in entries)
+    for entry, kernel in zip(entries, kernels, strict=True):
+        if (kernel.pack, kernel.name) != (name, entry.text("name")):
+            raise FormatError(
+                f"pack {name}: expected kernel {entry.text('name')} of this pack, got {kernel.name} of {kernel.pack}"
+            )
+    hashes = [(kernel.name, kernel.hash) for kernel in kernels]
+    expect_hash(f"pack {name}", pack.number("hash"), abi.pack_digest(found.elf.machine, name, hashes))
+    return PackListing(name, pack.number("hash"), host, kernels)
+
+
+def _linked_kernel(found: Linked, place: Place) -> KernelListing:
+    kernel = read_linked_kernel(found, place)
+    return _tuned(kernel, kernel.tuning)

@@ -48,6 +48,9 @@ class Object:
     def tuning_symbols(self) -> list[elf.ElfSymbol]:
         return [s for s in self.elf.symbols if s.name.startswith("kpack_tuning_") and s.section]
 
+    def place_of(self, symbol: elf.ElfSymbol) -> Place:
+        return Place(symbol.section, symbol.value)
+
     def bytes_at(self, place: Place, size: int, what: str) -> memoryview:
         sections = self.elf.sections
         if not 0 < place.section < len(sections):
