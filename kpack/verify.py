@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpack.build import expand_all, origin_of
-from kpack.errors import FormatError, KpackError
+from kpack.errors import FormatError, KpackError, TargetError
 from kpack.expr import Expr
 from kpack.find import AnyKernel, Source, find_kernels
 from kpack.image import read_facts, serves
@@ -140,8 +140,12 @@ def _image_problems(image: ImageListing, target: TargetListing) -> Iterator[str]
         yield f"expected code as it is (codec {abi.CODEC_RAW}), got codec {image.codec}, which no runtime loads yet"
         return
     try:
+        named = parse_target(target.name)
+        if target.kind != named.kind:
+            yield f"target {target.name}: expected code of kind {named.kind}, got {target.kind}"
+            return
         facts = read_facts(image.code, target.kind, image.entry)
-    except FormatError as error:
+    except (FormatError, TargetError) as error:
         yield str(error)
         return
     for name in _SAME:
@@ -154,7 +158,7 @@ def _image_problems(image: ImageListing, target: TargetListing) -> Iterator[str]
         yield f"cluster: expected {facts.cluster}, as the code says, got {image.cluster}"
     if facts.elf_flags != target.elf_flags:
         yield f"e_flags: expected {facts.elf_flags:#x}, as the code says, got {target.elf_flags:#x}"
-    if facts.target is not None and not serves(facts.target, parse_target(target.name)):
+    if facts.target is not None and not serves(facts.target, named):
         yield f"target: expected {facts.target.name}, as the code says, got {target.name}"
 
 
