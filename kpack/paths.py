@@ -1,13 +1,14 @@
-"""Where the files are that a C++ program needs: beside kpack._installed, in every kind of install."""
+"""Where files are: those that a C++ program needs, beside kpack._installed in every kind of install; the cache."""
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from kpack.errors import KpackError
 
-__all__ = ["cmake_dir", "include_dir", "library_path", "pkgconfig_dir"]
+__all__ = ["cache_dir", "cmake_dir", "include_dir", "library_path", "pkgconfig_dir"]
 
 
 def include_dir() -> Path:
@@ -28,6 +29,14 @@ def cmake_dir() -> Path:
 def pkgconfig_dir() -> Path:
     """What `PKG_CONFIG_PATH` gets: the folder that holds kpack.pc."""
     return _installed("lib", "pkgconfig")
+
+
+def cache_dir() -> Path:
+    """Where what has been compiled is kept; it may be deleted at any time, and need not be there."""
+    given = os.environ.get("KPACK_CACHE_DIR")
+    if given:
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kpack"
 
 
 def _installed(*parts: str) -> Path:

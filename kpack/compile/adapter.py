@@ -13,7 +13,6 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import triton
@@ -27,6 +26,7 @@ from kpack.compile.source import key_of, place_of, reached
 from kpack.errors import KpackError, SpecError
 from kpack.image import Compiled, Image, Tensordesc, read_image
 from kpack.objfile import abi
+from kpack.paths import cache_dir
 from kpack.spec import (
     Bound,
     Constant,
@@ -151,13 +151,6 @@ def pin_environment() -> None:
         for name in (*group.knob_descriptors, "add_stages_inspection_hook"):
             if name != "allow_non_constexpr_globals":
                 group.__dict__.pop(name, None)
-
-
-def cache_dir() -> Path:
-    given = os.environ.get("KPACK_CACHE_DIR")
-    if given:
-        return Path(given).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kpack"
 
 
 # ---- before compiling

@@ -19,6 +19,7 @@ from kpack.compile import adapter
 from kpack.compile.gpu_target import arch_suffix, gpu_target
 from kpack.errors import SpecError
 from kpack.image import Compiled, Image, read_image
+from kpack.paths import cache_dir
 from kpack.spec import Plan, Variant
 from kpack.target import Target, nearest
 
@@ -68,7 +69,7 @@ def _compile(
 
 def _compile_file(plan: Plan, variant: Variant, target: Target, stage: str, text: str) -> Any:
     key = hashlib.sha256(f"{target.suffix} {text}".encode()).hexdigest()[:32]
-    os.environ["TRITON_CACHE_DIR"] = str(adapter.cache_dir() / "triton" / key)
+    os.environ["TRITON_CACHE_DIR"] = str(cache_dir() / "triton" / key)
     with tempfile.TemporaryDirectory(prefix="kpack-") as folder:
         path = Path(folder) / f"kernel.{stage}"
         path.write_text(text)

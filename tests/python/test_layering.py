@@ -33,7 +33,7 @@ FLOORS = [
     {"foreign.*"},
     {"find", "tuning.bake"},
     {"build", "join", "learn.*", "runtime"},
-    {"__init__", "arguments", "extract", "link", "verify"},
+    {"__init__", "arguments", "doctor.*", "extract", "link", "verify"},
     {"tuning.shapes"},
     {"tuning.offline", "tuning.worker"},
     {"report.*"},
