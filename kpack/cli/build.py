@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kpack.cli.completing import archs as complete_archs
 from kpack.cli.native import native_archs
 from kpack.cli.numbers import jobs as number_of_jobs
 from kpack.cli.numbers import seconds
 from kpack.cli.output import check_output
-from kpack.cli.show import images_in, size
+from kpack.cli.show import count, images_in, print_json, size
+from kpack.cli.teach import command
 from kpack.depfile import watch_reads, write_depfile
 from kpack.errors import SpecError, tell
 
@@ -24,7 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 
-@click.command()
+@command(
+    "build",
+    short="Compile kernels into an archive, without a GPU.",
+    examples="""
+        kpack build kernels/ --arch sm_90 -o libtk.a
+        kpack build softmax.py --arch gfx90a,gfx942,sm_80,sm_90 -j 8 -o libtk.a
+        kpack build kernels/ --arch sm_90 --on-error skip -o libtk.a         # kpack ls says what is missing
+        kpack build kernels/ --arch sm_90 --tuned tk.csv --keep tuned -o libtk.a
+        g++ app.cc libtk.a $(kpack config --cflags --libs) -o app            # and link it
+    """,
+)
 @click.argument("kernels", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--arch",
@@ -32,10 +45,17 @@ __all__ = ["build"]
     multiple=True,
     required=True,
     help="gfx90a, sm_90, ptx_80, ..., or native; repeatable, or a,b.",
+    shell_complete=complete_archs,
 )
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
 @click.option("--name", help="Of the pack; without it, the archive's name without 'lib'.")
-@click.option("--host", default="x86_64", show_default=True, help="Of the programs: x86_64 or aarch64.")
+@click.option(
+    "--host",
+    default="x86_64",
+    show_default=True,
+    shell_complete=lambda *_: ["x86_64", "aarch64"],
+    help="Of the programs: x86_64 or aarch64.",
+)
 @click.option(
     "-j", "--jobs", type=number_of_jobs, metavar="NUMBER", help="Processes to compile with; one a core."
 )
@@ -69,6 +89,7 @@ __all__ = ["build"]
     type=click.Path(dir_okay=False),
     help="Write here, as a rule of make, what the archive was made of: kernel files, and what they import and read.",
 )
+@click.option("--json", "as_json", is_flag=True, help="What was built, and what was skipped, for jq.")
 @click.option(
     "-q", "--quiet", is_flag=True, help="No progress bar, no summary; of what is skipped, the number."
 )
@@ -84,6 +105,7 @@ def build(
     tables: tuple[str, ...],
     keep: str,
     depfile: str | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Compile KERNELS (Python files or folders) for each --arch, without a GPU, into one archive.
@@ -121,10 +143,12 @@ def build(
         write_depfile(Path(depfile), output, inputs)
     path = pack.write(output)
     _tell_skipped(pack, reasons=not quiet)
+    if as_json:
+        print_json(_in_words(pack, path))
+        return
     if not quiet:
-        count = len(pack.plans)
         click.echo(
-            f"{path}: {count} kernel{'s' if count != 1 else ''}, {images_in(len(pack.images))} for "
+            f"{path}: {count(len(pack.plans), 'kernel')}, {images_in(len(pack.images))} for "
             f"{', '.join(target.name for target in pack.targets)}, {size(path.stat().st_size)}, "
             f"{time.monotonic() - began:.1f} s"
         )
@@ -132,10 +156,24 @@ def build(
         click.echo(_tuned_in(pack))
 
 
+def _in_words(pack: Pack, path: Path) -> dict[str, Any]:
+    return {
+        "archive": str(path),
+        "bytes": path.stat().st_size,
+        "image_bytes": pack.image_bytes,
+        "host": pack.host,
+        "targets": [target.name for target in pack.targets],
+        "kernels": [plan.name for plan in pack.plans],
+        "images": len(pack.images),
+        "tuned_entries": pack.tuned_entries,
+        "dropped_images": pack.dropped_images,
+        "failures": [{**dataclasses.asdict(each), "summary": each.summary} for each in pack.failures],
+    }
+
+
 def _tuned_in(pack: Pack) -> str:
     """How many choices are baked in, and what that has made smaller."""
-    count = pack.tuned_entries
-    text = f"tuned: {count} choice{'s' if count != 1 else ''} baked in"
+    text = f"tuned: {count(pack.tuned_entries, 'choice')} baked in"
     if pack.dropped_images:
         text += (
             f"; {images_in(pack.dropped_images)} that none of them takes dropped: code was "
@@ -156,8 +194,8 @@ def _tell_skipped(pack: Pack, reasons: bool) -> None:
     for plan in pack.plans if reasons else ():
         failures = [failure for failure in pack.failures if failure.kernel == plan.name]
         if failures:
-            count = sum(len(variant.targets) for variant in plan.variants)
-            print(f"kpack: {plan.name}: {len(failures)} of {images_in(count)}", file=sys.stderr)
+            asked = sum(len(variant.targets) for variant in plan.variants)
+            print(f"kpack: {plan.name}: {len(failures)} of {images_in(asked)}", file=sys.stderr)
             print(tell(failures, lambda failure: failure.brief), file=sys.stderr)
 
 

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
+from kpack.cli.completing import archs as complete_archs
+from kpack.cli.completing import kernels as complete_kernels
+from kpack.cli.show import print_json
+from kpack.cli.teach import command
 from kpack.errors import FormatError
 
 __all__ = ["explain"]
 
 
 # Values may begin with a minus: what looks like no option of this command is a value.
-@click.command(context_settings={"ignore_unknown_options": True})
+@command(
+    "explain",
+    short="Say what a call would run, and why nothing else.",
+    examples="""
+        kpack explain libtk.a softmax '*fp16' 'const *fp16' 4096 4096 4000 64 --arch sm_90
+        kpack explain libtk.so scale n=4000 out='*fp32+4' --arch gfx90a    # a pointer 4 bytes off
+        kpack explain libtk.a scale '*fp32' 1 --json | jq .runs
+    """,
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("file", type=click.Path())
-@click.argument("kernel")
+@click.argument("kernel", shell_complete=complete_kernels)
 @click.argument("values", nargs=-1, metavar="[VALUE|NAME=VALUE]...", type=click.UNPROCESSED)
 @click.option(
-    "--arch", help="Of the device, which need not be there; without it the machine's, or the first target."
+    "--arch",
+    help="Of the device, which need not be there; without it the machine's, or the first target.",
+    shell_complete=complete_archs,
 )
 @click.option("--pack", help="Of the kernel, where FILE has several.")
-def explain(file: str, kernel: str, values: tuple[str, ...], arch: str | None, pack: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Whether it would run, and the lines, for jq.")
+def explain(
+    file: str, kernel: str, values: tuple[str, ...], arch: str | None, pack: str | None, as_json: bool
+) -> int:
     """Say which variant and image of KERNEL this call would run, and why each other one would not.
 
     FILE is an archive (the C compiler links it: $CC or cc) or a shared object that one is linked into. A VALUE is
@@ -41,5 +58,9 @@ def explain(file: str, kernel: str, values: tuple[str, ...], arch: str | None, p
     call = read_arguments(asked, values)
     if arch is None and device_count() == 0 and not os.environ.get("KPACK_DRIVER"):
         arch = ""
-    click.echo(asked.explain(*call, arch=arch))
-    sys.exit(0 if asked.supports(*call, arch=arch) else 1)
+    text, runs = asked.explain(*call, arch=arch), asked.supports(*call, arch=arch)
+    if as_json:
+        print_json({"kernel": kernel, "runs": runs, "lines": text.splitlines()})
+    else:
+        click.echo(text)
+    return 0 if runs else 1

@@ -7,11 +7,21 @@ from pathlib import Path
 import click
 
 from kpack.cli.output import check_output
+from kpack.cli.teach import command
 
 __all__ = ["join"]
 
 
-@click.command()
+@command(
+    "join",
+    short="Make one archive of several of one pack.",
+    examples="""
+        kpack build softmax.py --arch sm_90 --name tk -o softmax.a    # file by file, as build systems do
+        kpack build norms.py --arch sm_90 --name tk -o norms.a
+        kpack join softmax.a norms.a -o libtk.a
+        kpack join parts/softmax.a parts/norms.a -o libtk.a
+    """,
+)
 @click.argument("archives", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
 def join(archives: tuple[str, ...], output: str) -> None:

@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
-from kpack.cli.show import console, images_in, size, table
+from kpack.cli.show import console, count, images_in, plain, print_json, size, table
+from kpack.cli.teach import command
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-    from kpack.objfile.listing import ImageListing, KernelListing
+    from kpack.objfile.listing import ImageListing, KernelListing, PackListing
 
 __all__ = ["list_archive"]
 
 
-@click.command(name="ls")
-@click.argument("archive", type=click.Path())
+@command(
+    "ls",
+    short="Show what is in an archive or a program.",
+    examples="""
+        kpack ls libtk.a                # a line an image: bytes, registers, spills, shared memory
+        kpack ls --summary libtk.a      # a line a target
+        kpack ls app                    # what a program was linked with
+        kpack ls --json libtk.a | jq '.kernels[].variants[].name'
+    """,
+)
+@click.argument("archive", type=click.Path(), metavar="FILE")
 @click.option("--summary", is_flag=True, help="One line a kernel and target instead of one an image.")
 @click.option("--json", "as_json", is_flag=True, help="Every fact of the archive, for jq.")
 def list_archive(archive: str, summary: bool, as_json: bool) -> None:
-    """Show what is in ARCHIVE: kernels, variants, targets, sizes, registers, spills, shared memory."""
-    from kpack.objfile.reading import read_pack
+    """Show what is in FILE: kernels, variants, targets, sizes, registers, spills, shared memory.
+
+    FILE is an archive, a kernel's object, or a program or shared object that archives were linked into. JSON is one
+    object a pack, one after the other, of which an archive has one.
+    """
+    from kpack.objfile.reading import read_packs
     from kpack.objfile.words import in_words
 
-    pack = read_pack(archive)
+    packs = read_packs(archive)
     if as_json:
-        click.echo(json.dumps(in_words(pack), indent=1))
+        for pack in packs:
+            print_json(in_words(pack))
         return
     screen = console()
-    kernels, images = len(pack.kernels), sum(len(kernel.images) for kernel in pack.kernels)
+    for number, pack in enumerate(packs):
+        if number:
+            screen.print()
+        _show(screen, pack, summary, Path(archive).stat().st_size)
+
+
+def _show(screen: Console, pack: PackListing, summary: bool, file_bytes: int) -> None:
+    images = sum(len(kernel.images) for kernel in pack.kernels)
     missing = sum(len(kernel.holes) for kernel in pack.kernels)
     screen.print(
-        f"pack [bold]{pack.name}[/]: {kernels} kernel{'s' if kernels != 1 else ''}, {images_in(images)}"
-        f"{f' ([red]{missing} missing[/])' if missing else ''}, "
-        f"host {pack.host}, {size(Path(archive).stat().st_size)}"
+        f"pack [bold]{plain(pack.name)}[/]: {count(len(pack.kernels), 'kernel')}, {images_in(images)}"
+        f"{f' ([red]{missing} missing[/])' if missing else ''}, host {pack.host}, {size(file_bytes)}"
     )
     for kernel in pack.kernels:
-        screen.print(f"\n[bold]{kernel.name}[/]({escape(_call(kernel))})  [dim]{kernel.source}[/]")
+        screen.print(
+            f"\n[bold]{plain(kernel.name)}[/]({plain(_call(kernel))})  [dim]{plain(kernel.source)}[/]"
+        )
         for label, text in (("guard", kernel.guard_text), ("grid", kernel.grid_text)):
             if text:
-                screen.print(f"  {label} {escape(text)}")
+                screen.print(f"  {label} {plain(text)}")
         if kernel.tuning:
             screen.print(f"  tuned for {len(kernel.tuning.entries)} keys")
         if kernel.images:
             screen.print(_summary(kernel) if summary else _images(kernel))
         for line in _missing(kernel) if summary else _holes(kernel):
-            screen.print(f"  [red]missing[/] {escape(line)}")
+            screen.print(f"  [red]missing[/] {plain(line)}")
 
 
 def _holes(kernel: KernelListing) -> Iterator[str]:
@@ -63,10 +85,9 @@ def _missing(kernel: KernelListing) -> Iterator[str]:
     """A line a target: how many variants, and the first one's reason."""
     for number, target in enumerate(kernel.targets):
         if holes := [hole for hole in kernel.holes if hole.target == number]:
-            count = len(holes)
             yield (
-                f"{count} variant{'s' if count != 1 else ''} for {target.name}: "
-                f"{holes[0].name}: {holes[0].reason}{', ...' if count > 1 else ''}"
+                f"{count(len(holes), 'variant')} for {target.name}: "
+                f"{holes[0].name}: {holes[0].reason}{', ...' if len(holes) > 1 else ''}"
             )
 
 
@@ -75,8 +96,8 @@ def _images(kernel: KernelListing) -> Table:
     for variant in kernel.variants:
         for image in kernel.images[variant.first_image : variant.first_image + variant.image_count]:
             made.add_row(
-                variant.name,
-                kernel.targets[image.target].name,
+                plain(variant.name),
+                plain(kernel.targets[image.target].name),
                 f"{image.raw_bytes:,}",
                 f"{image.num_warps}",
                 "-" if _is_ptx(kernel, image) else f"{image.registers}",
@@ -92,7 +113,7 @@ def _summary(kernel: KernelListing) -> Table:
         images = [image for image in kernel.images if image.target == index]
         if images:
             made.add_row(
-                target.name,
+                plain(target.name),
                 f"{len(images)}",
                 f"{sum(image.raw_bytes for image in images):,}",
                 "-" if _is_ptx(kernel, images[0]) else _range(images, lambda image: image.registers),

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import click
 
+from kpack.cli.teach import command
 from kpack.errors import PackError
 
 __all__ = ["report"]
 
 
-@click.command()
+@command(
+    "report",
+    short="Draw an archive as one page for a browser.",
+    examples="""
+        kpack report libtk.a -o report.html
+        kpack report libtk.a libtk-before.a -o report.html          # and what has changed
+        kpack report libtk.a --tuned tk.csv --trials trials.json -o report.html
+    """,
+)
 @click.argument("archive", type=click.Path())
 @click.argument("before", required=False, type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The page, for example report.html.")

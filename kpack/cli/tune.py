@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from kpack.cli.numbers import seconds
-from kpack.cli.show import console, table
+from kpack.cli.show import console, plain, print_json, table
+from kpack.cli.teach import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 
-@click.command()
+@command(
+    "tune",
+    short="Time variants on this machine's GPU, and remember the fastest.",
+    examples="""
+        KPACK_TUNING=record KPACK_TUNING_SHAPES=shapes.csv ./app    # which calls a program makes
+        kpack tune libtk.a --shapes shapes.csv --table tk.csv       # on the GPU that it is for
+        kpack build kernels/ --arch sm_90 --tuned tk.csv -o libtk.a # for every program, without a table
+        kpack tune libtk.a --shapes shapes.csv --json > trials.json # for kpack report --trials
+    """,
+)
 @click.argument("file", type=click.Path())
 @click.option("--shapes", required=True, type=click.Path(), help="The calls to tune for: kernel,call a line.")
 @click.option("--table", type=click.Path(), help="What to add to; without it, FILE's name with .csv, here.")
@@ -45,7 +53,7 @@ def tune(
     again: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Find out on this machine's GPU which variants are the fastest for the calls of a file of shapes.
 
     FILE is an archive (the C compiler links it: $CC or cc) or a shared object that one is linked into. What is found is
@@ -72,14 +80,14 @@ def tune(
             step=step,
         )
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
+        print_json([dataclasses.asdict(outcome) for outcome in outcomes])
     else:
         screen = console()
         for outcome in outcomes:
             _show_outcome(screen, outcome)
         tuned = sum(outcome.chosen is not None for outcome in outcomes)
         screen.print(f"{tuned} of {len(outcomes)} shapes tuned; {path}")
-    sys.exit(1 if rejected or any(outcome.error for outcome in outcomes) else 0)
+    return 1 if rejected or any(outcome.error for outcome in outcomes) else 0
 
 
 def _told(trial: Trial) -> str:
@@ -89,11 +97,11 @@ def _told(trial: Trial) -> str:
 
 
 def _show_outcome(screen: Console, outcome: Outcome) -> None:
-    screen.print(f"[bold]{escape(str(outcome.shape))}[/]")
+    screen.print(f"[bold]{plain(str(outcome.shape))}[/]")
     for crash in outcome.crashes:
-        screen.print(f"  [red]the process {escape(crash)}[/]; it was started again")
+        screen.print(f"  [red]the process {plain(crash)}[/]; it was started again")
     if outcome.error:
-        screen.print(f"  [red]{escape(outcome.error)}[/]\n")
+        screen.print(f"  [red]{plain(outcome.error)}[/]\n")
         return
     if not outcome.trials:
         screen.print("  nothing to choose from\n")
@@ -102,11 +110,11 @@ def _show_outcome(screen: Console, outcome: Outcome) -> None:
     best = min((trial.median_us for trial in outcome.trials if trial.median_us), default=0.0)
     for trial in sorted(outcome.trials, key=lambda trial: (not trial.median_us, trial.median_us)):
         made.add_row(
-            escape(trial.name),
+            plain(trial.name),
             f"{trial.median_us:.2f}" if trial.median_us else "-",
             f"{trial.median_us / best:.2f}" if trial.median_us else "-",
             f"{trial.samples}",
-            ("[green]chosen[/] " if trial.chosen else "") + escape(_told(trial)),
+            ("[green]chosen[/] " if trial.chosen else "") + plain(_told(trial)),
         )
     screen.print(made)
     screen.print()
