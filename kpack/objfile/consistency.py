@@ -74,9 +74,11 @@ def _runs(kernel: KernelListing) -> Iterator[tuple[str, int, int, int]]:
 
 
 def check_programs(kernel: KernelListing) -> None:
+    known = {b""}  # variants share them
     for what, code in _programs(kernel):
-        if code and (why := why_no_program(code, len(kernel.params), len(kernel.constexprs))):
+        if code not in known and (why := why_no_program(code, len(kernel.params), len(kernel.constexprs))):
             raise FormatError(f"kernel {kernel.name}: {what}: {why}")
+        known.add(code)
 
 
 def _programs(kernel: KernelListing) -> Iterator[tuple[str, bytes]]:

@@ -8,67 +8,66 @@ from kpack.objfile import abi
 
 __all__ = ["why_no_program"]
 
-_NUMBERED = {abi.OP_PARAM: "parameter", abi.OP_SIZEOF: "parameter", abi.OP_CONSTEXPR: "constexpr"}
-_JUMPS = (abi.OP_JUMP, abi.OP_JUMP_IF_ZERO)
+_MOST_OPEN_JUMPS = 256  # which the runtime keeps in mind
+_REACHED_BY_JUMPS = -1  # the depth behind a jump
+_SPECIAL = {  # bytes of the operand, values that are taken, values that are left
+    abi.OP_END: (0, 1, 0),
+    abi.OP_I8: (1, 0, 1),
+    abi.OP_I64: (8, 0, 1),
+    abi.OP_PARAM: (2, 0, 1),
+    abi.OP_CONSTEXPR: (2, 0, 1),
+    abi.OP_SIZEOF: (2, 0, 1),
+    abi.OP_JUMP: (2, 0, 0),
+    abi.OP_JUMP_IF_ZERO: (2, 1, 0),
+}
 
 
 def why_no_program(code: bytes, params: int, constexprs: int) -> str:
-    """What is wrong with it, for a kernel of so many parameters and constexprs, or ""."""
-    landings: dict[int, int] = {}  # how deep the stack is where jumps land
+    """What is wrong with it, for a kernel of so many parameters and constexprs, or "". It may be followed by others."""
+    jumps: list[tuple[int, int]] = []  # open ones: where they land, and how deep the stack is then
     depth, at = 0, 0
     while at < len(code):
-        landed = landings.pop(at, depth)
-        if depth >= 0 and landed != depth:
-            return f"expected one depth of the stack at {at}, got {depth} and {landed}"
-        depth = landed
-        if depth < 0:
-            return f"expected a jump to {at}, got none: it is never reached"
-        op = code[at]
-        size, pops, pushes = _shape(op)
-        if size < 0 or at + 1 + size > len(code):
-            return f"expected an opcode with its operand at {at}, got {code[at : at + 9].hex()}"
+        if any(target < at for target, _ in jumps):
+            return f"expected jumps to opcodes, got one into the operand before {at}"
+        ways = {deep for target, deep in jumps if target == at} | {depth} - {_REACHED_BY_JUMPS}
+        if len(ways) != 1:
+            return f"expected one depth of the stack at {at}, got {sorted(ways) or 'no way there'}"
+        (depth,) = ways
+        jumps = [jump for jump in jumps if jump[0] != at]
+        op, here, at = code[at], at, at + 1
+        shape = _shape(op)
+        if shape is None or at + shape[0] > len(code):
+            return f"expected an opcode with its operand at {here}, got {code[here : here + 9].hex()}"
+        operand_bytes, pops, pushes = shape
         if depth < pops:
-            return f"expected {pops} values on the stack at {at}, got {depth}"
+            return f"expected {pops} values on the stack at {here}, got {depth}"
         depth += pushes - pops
         if depth > abi.EXPR_STACK:
-            return f"expected a stack of at most {abi.EXPR_STACK} values, got more at {at}"
-        number = struct.unpack_from("<H", code, at + 1)[0] if size == 2 else 0
-        at += 1 + size
+            return f"expected at most {abi.EXPR_STACK} values on the stack, got more at {here}"
         if op == abi.OP_END:
-            return _end(depth, rest=len(code) - at, open_jumps=len(landings))
-        limit = constexprs if op == abi.OP_CONSTEXPR else params
-        if op in _NUMBERED and number >= limit:
-            return f"expected a {_NUMBERED[op]} below {limit}, got {number}"
-        if op in _JUMPS:
-            target = at + number
-            if target >= len(code) or landings.setdefault(target, depth) != depth:
-                return f"expected a jump to where the stack is {depth} deep, got one to {target}"
-            depth = -1 if op == abi.OP_JUMP else depth
-        if any(target < at for target in landings):
-            return f"expected a jump to an opcode, got one into the operand before {at}"
+            fine = depth == 0 and not jumps
+            return (
+                ""
+                if fine
+                else f"expected one value at the end, got {depth + 1} and {len(jumps)} jumps past it"
+            )
+        number = struct.unpack_from("<H", code, at)[0] if operand_bytes == 2 else 0
+        at += operand_bytes
+        if op in (abi.OP_PARAM, abi.OP_SIZEOF) and number >= params:
+            return f"expected a parameter below {params}, got {number}"
+        if op == abi.OP_CONSTEXPR and number >= constexprs:
+            return f"expected a constexpr below {constexprs}, got {number}"
+        if op in (abi.OP_JUMP, abi.OP_JUMP_IF_ZERO):
+            if at + number >= len(code) or len(jumps) == _MOST_OPEN_JUMPS:
+                return f"expected a jump to before {len(code)}, got one to {at + number}, the {len(jumps) + 1}th open"
+            jumps.append((at + number, depth))
+            depth = _REACHED_BY_JUMPS if op == abi.OP_JUMP else depth
     return "expected an end, got none"
 
 
-def _end(depth: int, rest: int, open_jumps: int) -> str:
-    if depth or rest or open_jumps:
-        return f"expected one value at the end, got {depth + 1}, {rest} bytes behind it, and {open_jumps} jumps past it"
-    return ""
-
-
-def _shape(op: int) -> tuple[int, int, int]:
-    """Bytes of its operand (-1: there is no such opcode), values that it takes, values that it leaves."""
-    special = {
-        abi.OP_END: (0, 1, 0),
-        abi.OP_I8: (1, 0, 1),
-        abi.OP_I64: (8, 0, 1),
-        abi.OP_PARAM: (2, 0, 1),
-        abi.OP_CONSTEXPR: (2, 0, 1),
-        abi.OP_SIZEOF: (2, 0, 1),
-        abi.OP_JUMP: (2, 0, 0),
-        abi.OP_JUMP_IF_ZERO: (2, 1, 0),
-    }
-    if op in special:
-        return special[op]
+def _shape(op: int) -> tuple[int, int, int] | None:
+    if op in _SPECIAL:
+        return _SPECIAL[op]
     if abi.OP_NEG <= op <= abi.OP_NEXT_POWER_OF_2:
         return 0, 1, 1
-    return (0, 2, 1) if abi.OP_ADD <= op <= abi.OP_SHR else (-1, 0, 0)
+    return (0, 2, 1) if abi.OP_ADD <= op <= abi.OP_SHR else None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kpack.expr import trace
+from kpack.objfile.program import why_no_program
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a", "b", "c")
@@ -117,6 +118,7 @@ def test_runtime_and_python_agree_on_random_expressions(evaluator: Path) -> None
 def test_malformed_program_is_not_run(evaluator: Path, code: str) -> None:
     run = subprocess.run([evaluator], input=f"{code} 1 2 3\n", capture_output=True, text=True, check=True)
     assert run.stdout == "malformed\n"
+    assert why_no_program(bytes.fromhex(code), params=3, constexprs=0)
 
 
 def test_random_bytes_are_refused_or_run_cleanly(evaluator: Path) -> None:
@@ -132,3 +134,5 @@ def test_random_bytes_are_refused_or_run_cleanly(evaluator: Path) -> None:
     results = run.stdout.split()
     assert len(results) == len(lines)
     assert results.count("malformed") < len(lines), "some should be programs"
+    whys = [why_no_program(bytes.fromhex(line.split()[0]), params=3, constexprs=0) for line in lines]
+    assert [why != "" for why in whys] == [result == "malformed" for result in results]

@@ -336,7 +336,7 @@ def test_the_command_line_says_what_was_baked_and_dropped(folder: Path, tmp_path
         r"tuned: \d+ choices baked in; \d+ images that none of them takes dropped: code was \S+ kB, is \S+ kB",
         done.stdout,
     )
-    assert "kpack: tuned: expected entries of what is built, got 1 others among" in done.stderr
+    assert "kpack: warning: tuned: expected entries of what is built, got 1 others among" in done.stderr
     assert "UserWarning" not in done.stderr
     listed = subprocess.run(["kpack", "ls", tmp_path / "libtk.a"], capture_output=True, text=True, check=True)
     assert re.search(r"tuned for \d+ keys", listed.stdout)
