@@ -48,7 +48,7 @@ def examine(topics: Iterable[str] = (), *, limit_s: float = 60.0) -> Iterator[Ch
 def _examine(topics: Sequence[str], limit_s: float) -> Iterator[Check]:
     with tempfile.TemporaryDirectory(prefix="kpack-", ignore_cleanup_errors=True) as folder:
         tools = Tools(Path(folder), limit_s)
-        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        pool = ThreadPoolExecutor(max_workers=max(4, os.cpu_count() or 1))
         try:
             probes = [(topic, probe) for topic in topics for probe in TOPICS[topic]]
             running: list[Future[list[Check]]] = [
