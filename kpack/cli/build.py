@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kpack.cli.completing import archs as complete_archs
+from kpack.cli.completing import hosts as complete_hosts
 from kpack.cli.native import native_archs
 from kpack.cli.numbers import jobs as number_of_jobs
 from kpack.cli.numbers import seconds
@@ -53,7 +54,7 @@ __all__ = ["build"]
     "--host",
     default="x86_64",
     show_default=True,
-    shell_complete=lambda *_: ["x86_64", "aarch64"],
+    shell_complete=complete_hosts,
     help="Of the programs: x86_64 or aarch64.",
 )
 @click.option(

@@ -10,7 +10,7 @@ import click
 
 from kpack.errors import KpackError
 
-__all__ = ["archs", "kernels", "patterns"]
+__all__ = ["archs", "hosts", "kernels", "patterns"]
 
 _MOST_BYTES = 1 << 26  # of a file that is read for the names in it
 
@@ -21,6 +21,10 @@ def archs(context: click.Context, parameter: click.Parameter, typed: str) -> lis
 
     before, comma, last = typed.rpartition(",")
     return [before + comma + name for name in KNOWN if name.startswith(last)]
+
+
+def hosts(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    return _beginning(["x86_64", "aarch64"], typed)
 
 
 def kernels(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

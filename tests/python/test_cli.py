@@ -179,10 +179,16 @@ def test_a_kernel_that_does_not_compile_is_named_with_its_line(tmp_path: Path) -
     assert not (tmp_path / "libtk.a").exists()
 
 
-def test_traceback_on_request(tmp_path: Path) -> None:
-    done = kpack("ls", tmp_path / "absent.a", KPACK_TRACEBACK="1")
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [(["ls"], {"KPACK_TRACEBACK": "1"}), (["--traceback", "ls"], {}), (["ls", "--traceback"], {})],
+    ids=["environment", "global", "of-the-command"],
+)
+def test_traceback_on_request(tmp_path: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    done = kpack(*arguments, tmp_path / "absent.a", **environment)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+    assert "absent.a: expected a readable file" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("output", ["libt_k.a", "no/libtk.a", "libtk.so"])

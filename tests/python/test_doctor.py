@@ -46,11 +46,13 @@ def test_on_a_machine_that_builds_everything_is_tried_and_works() -> None:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that a test writes."""
     path = tmp_path / "bin" / "compiler"
     path.parent.mkdir()
     path.touch(0o755)
+    monkeypatch.setenv("CC", str(path))
+    monkeypatch.setenv("CXX", "none")
     return path
 
 
@@ -67,30 +69,25 @@ def test_without_a_compiler_kernels_are_built_all_the_same(
     assert builds_work(found.values())
 
 
-def test_a_compiler_that_fails_is_quoted(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_quoted(script: Path) -> None:
     script.write_text(
         "#!/bin/sh\necho 'note: x' >&2; echo 'probe.c:2: fatal error: no such header' >&2; exit 1\n"
     )
-    monkeypatch.setenv("CC", str(script))
     check = checks("linking")["C compiler"]
     assert (check.status, check.topic) == ("broken", "linking")
     assert check.found.endswith(": probe.c:2: fatal error: no such header")
 
 
-def test_a_program_that_does_not_run_is_found(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_run_is_found(script: Path) -> None:
     # As with a linker that makes nonsense, or a loader that is not there.
     script.write_text(
         '#!/bin/sh\nfor last; do :; done\nprintf "#!/bin/sh\\nkill -SEGV \\$\\$\\n" > "$last"; chmod +x "$last"\n'
     )
-    monkeypatch.setenv("CC", str(script))
     assert checks("linking")["C compiler"].found.endswith("ended by SIGSEGV")
 
 
-def test_nothing_is_waited_for_longer_than_the_limit(
-    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_waited_for_longer_than_the_limit(script: Path, tmp_path: Path) -> None:
     script.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/started\nsleep 1000 & wait\n")
-    monkeypatch.setenv("CC", str(script))
     began = time.monotonic()
     tools = Tools(tmp_path, 0.5)
     _, why = tools.run([str(script)])
@@ -234,6 +231,7 @@ def test_a_topic_that_there_is_not_is_refused() -> None:
 def test_what_is_tried_is_none_of_the_users_launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPACK_TUNING", "record")
     monkeypatch.setenv("KPACK_TUNING_SHAPES", str(tmp_path / "shapes.csv"))
+    monkeypatch.setenv("CXX", "none")
     need("cc")
     assert checks("linking")["C compiler"].status == "ok"
     assert os.listdir(tmp_path) == []
