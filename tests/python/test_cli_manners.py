@@ -231,7 +231,7 @@ def test_warnings_are_lines_of_kpack(archive: Path) -> None:
 
 def test_config_says_all_to_machines() -> None:
     found = json.loads(command("config", "--json").stdout)
-    assert list(found) == ["includedir", "libdir", "cmakedir", "cflags", "libs"]
+    assert {"includedir", "libdir", "cmakedir", "cflags", "libs"} <= set(found)
     assert command("config", "--libs", "--cflags").stdout.split() == found["cflags"] + found["libs"]
     assert all(Path(found[name][0]).is_dir() for name in ("includedir", "libdir", "cmakedir"))
 
