@@ -53,6 +53,7 @@ def _files(tools: Tools) -> Iterator[Check]:
         ("headers", paths.include_dir),
         ("runtime", paths.library_path),
         ("CMake package", paths.cmake_dir),
+        ("pkg-config file", paths.pkgconfig_dir),
     )
     for subject, find in finders:
         try:
