@@ -70,6 +70,9 @@ def _show(screen: Console, check: Check, heading: bool) -> None:
     if heading:
         screen.print(f"[bold]{check.topic}[/]")
     colour = _COLOURS[check.status]
-    screen.print(f"  [{colour}]{check.status:8}[/]{plain(check.subject)}: {plain(check.found)}")
+    # Wrapped by the terminal, if at all: paths are to be copied.
+    screen.print(
+        f"  [{colour}]{check.status:8}[/]{plain(check.subject)}: {plain(check.found)}", soft_wrap=True
+    )
     if check.advice:
-        screen.print(f"  {'':8}[dim]{plain(check.advice)}[/]")
+        screen.print(f"  {'':8}[dim]{plain(check.advice)}[/]", soft_wrap=True)

@@ -81,7 +81,7 @@ def _show(found: Verified) -> None:
         for pack in found.packs
     )
     verdict = "[red]damaged[/]" if found.problems else "[yellow]stale[/]" if found.stale else "[green]ok[/]"
-    screen.print(f"{plain(found.file)}: {verdict}{f'  {plain(packs)}' if packs else ''}")
+    screen.print(f"{plain(found.file)}: {verdict}{f'  {plain(packs)}' if packs else ''}", soft_wrap=True)
     for colour, lines in (("red", found.problems), ("yellow", found.stale)):
         for line in lines:
-            screen.print(f"  [{colour}]{plain(line)}[/]")
+            screen.print(f"  [{colour}]{plain(line)}[/]", soft_wrap=True)

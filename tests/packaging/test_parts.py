@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,15 @@ def test_native_without_a_gpu_says_what_to_give(drivers: Path, tmp_path: Path) -
     done = command(tmp_path, "config", "--native", **fakes)
     assert (done.returncode, done.stdout) == (1, "")
     assert "native: expected a GPU in this machine, got none" in done.stderr
+
+
+def test_the_doctor_names_the_drivers_and_their_devices(drivers: Path, tmp_path: Path) -> None:
+    fakes = {"LD_LIBRARY_PATH": str(drivers), "FAKE_CUDA": "sm_80,sm_90;driver=12080", "FAKE_HIP": "gfx90a"}
+    done = command(tmp_path, "doctor", "drivers", "--json", KPACK_DRIVER="dry", **fakes)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {each["subject"]: (each["status"], each["found"]) for each in json.loads(done.stdout)["checks"]}
+    assert said == {
+        "NVIDIA": ("ok", "libcuda.so.1, CUDA 12.8, 2 devices: sm_80, sm_90"),
+        "AMD": ("ok", "libamdhip64.so, ROCm 7.1, 1 device: gfx90a"),
+        "KPACK_DRIVER": ("warn", "dry"),
+    }

@@ -383,19 +383,3 @@ def test_a_row_that_is_none_is_told(tmp_path: Path, row: str, reason: str) -> No
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"absent\.csv: expected a file of shapes, got No such file"):
         read_shapes(tmp_path / "absent.csv")
-
-
-# ---- the same driver, seen by kpack doctor
-
-
-def test_the_doctor_says_which_devices_a_driver_has(shop: Path) -> None:
-    fake = {"LD_LIBRARY_PATH": str(shop), "FAKE_CUDA": "sm_80,sm_90;driver=12080", "KPACK_DRIVER": "dry"}
-    done = subprocess.run(
-        ["kpack", "doctor", "drivers", "--json"], env={**os.environ, **fake}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    nvidia, amd, dry = json.loads(done.stdout)["checks"]
-    assert (nvidia["subject"], nvidia["status"]) == ("NVIDIA", "ok")
-    assert nvidia["found"] == "libcuda.so.1, CUDA 12.8, 2 devices: sm_80, sm_90"
-    assert (amd["subject"], amd["status"]) == ("AMD", "missing")
-    assert (dry["subject"], dry["status"], dry["found"]) == ("KPACK_DRIVER", "warn", "dry")
