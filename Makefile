@@ -29,6 +29,8 @@ check: $(VENV)/check.stamp
 	git ls-files -co --exclude-standard $(CPP) | $(IN_VENV) xargs clang-format --dry-run -Werror
 format: $(VENV)/check.stamp
 	$(IN_VENV) ruff format . && git ls-files -co --exclude-standard $(CPP) | $(IN_VENV) xargs clang-format -i
+docs: $(VENV)/docs.stamp # fails on a warning: a link that leads nowhere is one
+	$(IN_VENV) sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs && echo build/docs/index.html
 demo: $(VENV)/install.stamp
 	$(IN_VENV) sh examples/quickstart/run.sh
 archives: $(VENV)/install.stamp # what `make gpu` needs from a machine with a network: no GPU takes part
@@ -45,7 +47,7 @@ gpu: # without pip, .venv and network: benchmarks/README.md
 	benchmarks/run
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
-.PHONY: test check format demo archives old-archive gpu clean
+.PHONY: test check format docs demo archives old-archive gpu clean
 
 # The build tools stay in .venv, so that installing again after a change compiles that change alone.
 $(VENV)/install.stamp: $(SOURCES)

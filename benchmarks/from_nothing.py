@@ -40,9 +40,8 @@ class Block:
 
 def blocks() -> list[Block]:
     section = (ROOT / "README.md").read_text().split(SECTION)[1].split("\n## ")[0]
-    return [
-        Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    ]
+    fence = r"^```(sh|python|cmake|cpp)\n(.*?)^```$"
+    return [Block(*found) for found in re.findall(fence, section, re.MULTILINE | re.DOTALL)]
 
 
 def checkout(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""The error tree: chosen by what a caller can do about it. Messages say subject, expected, got, what to do."""
+"""The error tree: chosen by what a caller can do about it. Messages say subject, expected, got, what to do.
+
+Causes and remedies are in docs/errors.md, which the package has, too: each error knows its section.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = [
     "CompileError",
@@ -20,8 +24,35 @@ __all__ = [
 ]
 
 
+# The names of kpk_status, by number.
+STATUSES = (
+    *("KPK_OK", "KPK_DRY", "KPK_ERROR_ARGUMENT", "KPK_ERROR_NO_VARIANT", "KPK_ERROR_NO_IMAGE"),
+    *("KPK_ERROR_NO_DRIVER", "KPK_ERROR_NO_DEVICE", "KPK_ERROR_STREAM", "KPK_ERROR_GRID", "KPK_ERROR_LIMIT"),
+    *("KPK_ERROR_DRIVER", "KPK_ERROR_FORMAT", "KPK_ERROR_MEMORY", "KPK_ERROR_UNSUPPORTED", "KPK_UNPACK"),
+)
+
+
 class KpackError(Exception):
     """Base of every error that kpack raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.add_note(f"see {self.page}")  # which tracebacks show, and str() does not
+
+    @property
+    def page(self) -> str:
+        """Where causes and remedies are: a section of docs/errors.md, or of the package's copy."""
+        return f"{_page()}#{self._section.lower()}"
+
+    @property
+    def _section(self) -> str:
+        return next(each for each in type(self).__mro__ if each.__module__ == __name__).__name__
+
+
+def _page() -> Path:
+    here = Path(__file__).parent
+    installed = here / "doc" / "errors.md"
+    return installed if installed.exists() else here.parent / "docs" / "errors.md"
 
 
 class SpecError(KpackError, ValueError):
@@ -44,8 +75,12 @@ class LaunchError(KpackError, RuntimeError):
     """The runtime refused or failed a call; `status` is its `kpk_status`."""
 
     def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
         self.status = status
+        super().__init__(message)
+
+    @property
+    def _section(self) -> str:
+        return STATUSES[self.status] if self.status < len(STATUSES) else super()._section
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def say(python: Path, script: str) -> subprocess.CompletedProcess[str]:
 def test_it_holds_all_that_python_and_cpp_need(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert any(re.fullmatch(r"kpack/_runtime\.cpython-\S+\.so", name) for name in names)
-    files = "py.typed _runtime.pyi _installed.py lib/libkpack_runtime.a lib/pkgconfig/kpack.pc"
+    files = "py.typed _runtime.pyi _installed.py lib/libkpack_runtime.a lib/pkgconfig/kpack.pc doc/errors.md"
     headers = "include/kpack/abi.h include/kpack/kpack.h include/kpack/kpack.hpp"
     cmake = "Config ConfigVersion AddPack Archs Targets Targets-release"
     wanted = {f"kpack/{name}" for name in f"{files} {headers}".split()}

@@ -1,20 +1,16 @@
-"""What the documents say is so: tests that they name exist, the feature table has every row, and snippets run."""
+"""What docs/kernels.md says is so: the tests that it names exist, and its table has every row. Snippets: tests/docs."""
 
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import triton
 import triton.language as tl
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 import kpack
 from kpack.errors import SpecError
@@ -22,7 +18,6 @@ from kpack.errors import SpecError
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests" / "python"
 PAGE = (ROOT / "docs" / "kernels.md").read_text()
-README = (ROOT / "README.md").read_text()
 
 # The files whose tests with a parameter `arch` are rows of the table, and what that parameter is.
 ROW_FILES = ("test_kernel_objects.py", "test_argument_kinds.py")
@@ -119,104 +114,3 @@ def test_a_config_that_overrides_the_ir_is_refused_by_name() -> None:
     config = triton.Config({"BLOCK": 64}, ir_override="moving.ttir")
     with pytest.raises(SpecError, match="expected a config without ir_override, got one; build the IR file"):
         kpack.Kernel(moving_kernel, signature={"x": "tensordesc<fp16[64,64]>"}, configs=[config], grid=1)
-
-
-# ---- the README's snippets
-
-SCALE = """
-import torch, triton, triton.language as tl
-
-@triton.autotune([triton.Config({"BLOCK": 128}, num_warps=2), triton.Config({"BLOCK": 1024})], key=["n"])
-@triton.heuristics({"EVEN": lambda args: args["n"] % args["BLOCK"] == 0})
-@triton.jit
-def scale_kernel(out, x, factor, n, BLOCK: tl.constexpr, EVEN: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    value = tl.load(x + at) if EVEN else tl.load(x + at, mask=at < n)
-    tl.store(out + at, value * factor, mask=at < n)
-
-def model(x):
-    out, n = torch.empty_like(x), x.numel()
-    scale_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK"]),)](out, x, 2.0, n)
-    return out
-"""
-
-
-@triton.jit
-def ready_kernel(out, x, factor, n, BLOCK: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(out + at, tl.load(x + at, mask=at < n) * factor, mask=at < n)
-
-
-def section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def snippets(title: str) -> list[str]:
-    """The Python of a section, but for what leaves bodies out."""
-    found = re.findall(r"```python\n(.*?)```", section(title), re.DOTALL)
-    return [text for text in found if ": ...\n" not in text]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where snippets run, and what they name lies."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KPACK_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def run(texts: list[str], **names: Any) -> dict[str, Any]:
-    assert texts
-    known = {"kpack": kpack, **names}
-    for text in texts:
-        exec(compile(text, "README.md", "exec"), known)
-    return known
-
-
-def test_the_readmes_learnt_kernels_build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    (folder / "readme_scale.py").write_text(SCALE)
-    monkeypatch.syspath_prepend(folder)
-    scale = importlib.import_module("readme_scale")
-    monkeypatch.delitem(sys.modules, "readme_scale")
-    known = run(
-        snippets("A kernel you already have"), torch=torch, model=scale.model, scale_kernel=scale.scale_kernel
-    )
-    assert (known["scale"].name, known["values"][2:]) == ("scale", [2.0, 4096])
-    assert kpack.build(known["scale"], arch="sm_90").failures == ()
-    assert [file.name for file in folder.glob("*.a")] == ["libmodel.a"]
-
-
-def test_the_readmes_ready_made_code_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if triton.__version__.startswith("3.4."):
-        pytest.skip("the code of Triton 3.4 takes one pointer to scratch memory, the snippet's two")
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
-    types = {"out": "*fp32", "x": "*fp32", "factor": "fp32", "n": "i32", "BLOCK": "constexpr"}
-    for target, kind in ((GPUTarget("cuda", 90, 32), "cubin"), (GPUTarget("hip", "gfx942", 64), "hsaco")):
-        forms = triton.compile(ASTSource(ready_kernel, types, constexprs={"BLOCK": 128}), target=target).asm
-        (folder / f"scale.{kind}").write_bytes(forms[kind])
-        (folder / "scale.ttir").write_text(forms["ttir"])
-    run(snippets("Ready-made code"))
-    assert [file.name for file in folder.glob("*.a")] == ["libready.a"]
-
-
-FILL = """import triton, triton.language as tl, kpack
-@triton.jit
-def fill_kernel(out, n, BLOCK: tl.constexpr):
-    tl.static_assert(BLOCK < 256, "BLOCK is too large")
-    tl.store(out + tl.arange(0, BLOCK), n)
-
-fill = kpack.Kernel(fill_kernel, name="fill", signature={"out": "*fp32", "n": "i32"},
-                    configs=[{"BLOCK": 64}, {"BLOCK": 256}], guard="n <= BLOCK", grid=1)
-"""
-
-
-def test_the_readmes_build_that_skips_tells_what_it_skipped(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "kernels").mkdir()
-    (folder / "kernels" / "fill.py").write_text(FILL)
-    texts = snippets("What fails")
-    run(texts)
-    told = re.search(r"# (fill\..*)", "".join(texts))
-    assert told is not None and told[1] in capsys.readouterr().out.splitlines()

@@ -155,7 +155,7 @@ import kpack
 kpack.load("/absent.so")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "kpack.errors.FormatError: " in done.stderr.splitlines()[-1]
+    assert "\nkpack.errors.FormatError: " in done.stderr
 
 
 # ---- C++

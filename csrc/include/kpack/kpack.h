@@ -23,6 +23,7 @@ extern "C" {
 typedef struct kpk_abi_kernel kpk_kernel;
 typedef struct kpk_abi_pack kpk_pack;
 
+/* docs/errors.md has a section for each: causes and remedies. */
 typedef enum kpk_status {
   KPK_OK = 0,
   KPK_DRY = 1,              /* the dry driver did everything but the launch: kpk_message() shows it */
