@@ -33,4 +33,3 @@ html_theme = "furo"
 html_title = f"kpack {release}"
 html_copy_source = False
 html_show_sphinx = False
-pygments_style = "sphinx"

@@ -17,6 +17,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from sphinx import addnodes
 
 INCLUDE = Path(__file__).parents[2] / "csrc" / "include"
 
@@ -184,13 +185,19 @@ def _text(comment: str) -> list[nodes.Node]:
     return found
 
 
-_CODE = re.compile(r"(`[^`]+`|\bkpk_\w+(?:\(\))?|\bKPA?C?K_[A-Z]\w*)")
+_CODE = re.compile(r"(`[^`]+`|\bdocs/\w+\.md|\bkpk_\w+(?:\(\))?|\bKPA?C?K_[A-Z]\w*)")
+_PAGE = re.compile(r"docs/(?P<name>\w+)\.md")
 
 
 def _inline(text: str) -> Iterator[nodes.Node]:
-    """Text, with names of the API as code."""
+    """Text, with names of the API as code, and of pages as links."""
     for number, part in enumerate(_CODE.split(text)):
-        if part:
+        if match := _PAGE.fullmatch(part):
+            page = f"/{match['name']}"
+            yield addnodes.pending_xref(
+                "", nodes.literal("", part), refdomain="std", reftype="doc", reftarget=page, refexplicit=True
+            )
+        elif part:
             yield nodes.literal("", part.strip("`")) if number % 2 else nodes.Text(part)
 
 
