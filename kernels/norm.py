@@ -134,8 +134,9 @@ def norm_backward_kernel(
     ALIGN: tl.constexpr,  # what the strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
-    """Each program has every n_parts-th tile of rows, and leaves its share of what weight and bias get in a row of its
-    own, of float32: column_sums.py has what adds those up."""
+    """Each program has cdiv(n_rows, n_parts) rows, one after another, and leaves its share of what weight and bias get
+    in a row of its own, of float32: column_sums.py has what adds those up. Which rows are whose depends on nothing else,
+    so that variants leave the same shares."""
     dx_row_stride = dx_row_stride // ALIGN * ALIGN
     dy_row_stride = dy_row_stride // ALIGN * ALIGN
     in_row_stride = in_row_stride // ALIGN * ALIGN
@@ -154,6 +155,13 @@ def norm_backward_kernel(
 
 
 @triton.jit
+def _rows_of_part(n_rows, n_parts):
+    rows = tl.cdiv(n_rows, n_parts)
+    first = tl.program_id(0) * rows
+    return first, tl.minimum(first + rows, n_rows)
+
+
+@triton.jit
 def _in_registers(
     dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride, dy_row_stride,
     in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -165,9 +173,10 @@ def _in_registers(
     for _ in tl.static_range(HELD):
         dweights = dweights + (tl.zeros([ROWS, BLOCK], tl.float32),)
         dbiases = dbiases + (tl.zeros([ROWS, BLOCK], tl.float32),)
-    for tile in tl.range(tl.program_id(0), tl.cdiv(n_rows, ROWS), n_parts, num_stages=STAGES):
-        row = tile * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)
-        present = row < n_rows
+    first, end = _rows_of_part(n_rows, n_parts)
+    for start in tl.range(first, end, ROWS, num_stages=STAGES):
+        row = start + tl.arange(0, ROWS)[:, None].to(tl.int64)
+        present = row < end
         xs = load_pieces(in_ptr + row * in_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         dys = load_pieces(dy_ptr + row * dy_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         rstd = tl.load(rstd_ptr + row, mask=present, other=0.0)
@@ -213,7 +222,8 @@ def _any_length(
 ):  # fmt: skip
     """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
     slower, and for any length."""
-    for row in tl.range(tl.program_id(0), n_rows, n_parts):
+    first, end = _rows_of_part(n_rows, n_parts)
+    for row in tl.range(first, end):
         x_row = in_ptr + row * in_row_stride
         dy_row = dy_ptr + row * dy_row_stride
         dx_row = dx_ptr + row * dx_row_stride
@@ -242,7 +252,7 @@ def _any_length(
     for start in tl.range(0, n_cols, BLOCK):
         dweights = tl.zeros([1, BLOCK], tl.float32)
         dbiases = tl.zeros([1, BLOCK], tl.float32)
-        for row in tl.range(tl.program_id(0), n_rows, n_parts, num_stages=3):
+        for row in tl.range(first, end, num_stages=3):
             dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
             x = load_piece(in_ptr + row * in_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
             mean = 0.0
