@@ -187,8 +187,12 @@ def test_only_library_cc_opens_libraries() -> None:
     assert users(r"\bdl(open|sym|close|mopen|vsym|error)\b|<dlfcn\.h>") == {"src/library.cc"}
 
 
-def test_only_module_cc_knows_python() -> None:
-    assert users(r"<(pybind11|Python\.h)|\bpybind11\b|\bPy[A-Z]\w+_\w+") == {"python/module.cc"}
+def test_only_the_extension_knows_python() -> None:
+    assert users(r"<(pybind11|Python\.h)|\bpybind11\b|\bPy[A-Z]\w+_\w+") == {
+        "python/module.cc",
+        "python/values.cc",
+        "python/values.h",
+    }
 
 
 # What the runtime never does, and a line of code that would.
