@@ -95,22 +95,12 @@ def measured(ways: Mapping[str, Call], x: Any, turns: tuple[int, int]) -> list[s
 def built(name: str, archive: str, library: str, *words: str) -> Path:
     """examples/<name>'s library; its archive is not made again, for that takes the `kpack` command."""
     folder = BUILD / "examples" / name
-    shutil.rmtree(folder, ignore_errors=True)
     for part in (name, "quickstart"):  # the quickstart has gpu.h
         shutil.copytree(ROOT / "examples" / part, BUILD / "examples" / part, dirs_exist_ok=True)
     shutil.copy(ROOT / "build" / "archives" / "examples" / name / archive, folder)
+    make = "make", "-C", str(folder), "--always-make", f"--old-file={archive}", f"PYTHON={sys.executable}"
     flags = f"KPACK_CFLAGS=-I{include_dir()}", f"KPACK_LIBS={library_path()} -ldl -lpthread"
-    command = [
-        "make",
-        "-C",
-        folder,
-        f"--old-file={archive}",
-        f"PYTHON={sys.executable}",
-        *flags,
-        *words,
-        library,
-    ]
-    subprocess.run(command, check=True)
+    subprocess.run([*make, *flags, *words, library], check=True)
     return folder / library
 
 
@@ -249,8 +239,8 @@ def of_torch() -> str:
     batches, calls = TORCH_TURNS
     return f"""## An operator of PyTorch
 
-The host's time of one call, which returns before the kernel has run; without gradients. {batches} batches of {calls}
-calls.
+The host's time of one call, which returns before the kernel has run; without gradients.
+{batches} batches of {calls} calls.
 
 {table(torch_rows())}
 """
@@ -268,7 +258,8 @@ def of_onnxruntime() -> str:
     return f"""{title}
 
 From an array of numpy's to another, until the result is there: copied to the GPU from pageable memory, computed,
-copied back. {turns}.
+copied back.
+{turns}.
 
 {table(onnxruntime_rows(module.__version__))}
 """

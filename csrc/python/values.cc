@@ -16,6 +16,13 @@ Error fault_of(const py::error_already_set &raised) {
                std::string(py::str(raised.value())));
 }
 
+// The attribute, or None. `name` is interned: to make it a string at each look-up costs more than to look it up.
+py::object attribute_of(py::handle object, PyObject *name) {
+  PyObject *found = PyObject_GetAttr(object.ptr(), name);
+  if (found == nullptr) PyErr_Clear();
+  return found == nullptr ? py::none() : py::reinterpret_steal<py::object>(found);
+}
+
 std::string type_of(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 // ---- element types
@@ -132,7 +139,8 @@ void refuse_host_memory(const Arguments &call, const std::string &device) {
 
 // Memory of a GPU, as torch says it: AMD's is cuda, too. What says nothing is taken at its word.
 void check_torch_device(py::handle object, const Arguments &call) {
-  const py::object is_cuda = py::getattr(object, "is_cuda", py::none());
+  static PyObject *const kIsCuda = PyUnicode_InternFromString("is_cuda");
+  const py::object is_cuda = attribute_of(object, kIsCuda);
   if (is_cuda.ptr() == Py_True) return;
   const py::object device = py::getattr(object, "device", py::none());
   const py::object type = py::getattr(device, "type", py::none());
@@ -145,7 +153,8 @@ void check_torch_device(py::handle object, const Arguments &call) {
 // torch.Tensor, and what looks like one.
 kpk_arg from_data_ptr(py::handle object, py::handle data_ptr, const Arguments &call) {
   check_torch_device(object, call);
-  const py::object dtype = py::getattr(object, "dtype", py::none());
+  static PyObject *const kDtype = PyUnicode_InternFromString("dtype");
+  const py::object dtype = attribute_of(object, kDtype);
   const std::optional<uint8_t> type = dtype_code(dtype);
   if (!type) throw Error("expected a tensor of a type that Triton has, got " + std::string(py::str(dtype)));
   return pointer(*type, data_ptr().cast<uint64_t>());
@@ -296,7 +305,8 @@ kpk_arg convert(py::handle object, const void *stream, Arguments *call) {
   if (PyFloat_Check(raw)) return from_float(PyFloat_AS_DOUBLE(raw));
   if (raw == Py_None) return value(KPK_NONE, 0);
   if (PyUnicode_Check(raw)) return from_text(object);
-  if (const py::object data_ptr = py::getattr(object, "data_ptr", py::none()); !data_ptr.is_none()) {
+  static PyObject *const kDataPtr = PyUnicode_InternFromString("data_ptr");
+  if (const py::object data_ptr = attribute_of(object, kDataPtr); !data_ptr.is_none()) {
     return from_data_ptr(object, data_ptr, *call);
   }
   if (py::hasattr(object, "base") && py::hasattr(object, "padding"))
