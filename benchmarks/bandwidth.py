@@ -8,6 +8,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,9 +22,20 @@ WARM_UPS = 3
 REPEATS = 25
 
 
-def prepared(description: str, result: str) -> tuple[LoadedPack, Path, str]:
-    """By the command line: the pack, where results go, and words on what kpack's choices are. With --tuned the first
-    launch of each key searches for the fastest variant; those are not counted."""
+class Setting(NamedTuple):
+    pack: LoadedPack
+    file: Path
+    """where results go"""
+    tuned: bool
+
+    @property
+    def words(self) -> str:
+        return "kpack's variants were chosen by its tuner" if self.tuned else "kpack without tuning"
+
+
+def prepared(description: str, result: str) -> Setting:
+    """By the command line. With --tuned the first launch of each key searches for the fastest variant; those are not
+    counted."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,8 +46,9 @@ def prepared(description: str, result: str) -> tuple[LoadedPack, Path, str]:
         sys.exit("torch.cuda: expected a GPU, got none; nothing measured")
     set_tuning("tune" if given.tuned else "off")
     RESULTS.mkdir(exist_ok=True)
-    words = "kpack's variants were chosen by its tuner" if given.tuned else "kpack without tuning"
-    return load(given.library), RESULTS / f"{result}{'_tuned' if given.tuned else ''}.md", words
+    return Setting(
+        load(given.library), RESULTS / f"{result}{'_tuned' if given.tuned else ''}.md", given.tuned
+    )
 
 
 def machine() -> str:

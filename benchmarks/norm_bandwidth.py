@@ -40,7 +40,7 @@ class Case(NamedTuple):
         x, dy, out = (each[: rows * width].view(rows, width) for each in memory)
         weight, bias = torch.randn(2, width, device="cuda").to(memory.dtype)
         mean, rstd = torch.empty(2, rows, device="cuda")
-        n_parts = 2 * torch.cuda.get_device_properties(0).multi_processor_count
+        n_parts = (4 if width <= 1024 else 2) * torch.cuda.get_device_properties(0).multi_processor_count
         parts = torch.empty(2, n_parts, width, device="cuda")
         return cls(x, dy, out, weight, bias, mean, rstd, parts)
 
@@ -139,14 +139,14 @@ def table(kernels: Kernels, dtype: torch.dtype) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    pack, file, words = prepared(__doc__, "norm_bandwidth")
+    setting = prepared(__doc__, "norm_bandwidth")
     names = ["rms_norm", "layer_norm", "rms_norm_backward", "layer_norm_backward", "column_sums"]
-    kernels = {name: pack[name] for name in names}
+    kernels = {name: setting.pack[name] for name in names}
     lines = [
         "# RMSNorm and LayerNorm: bandwidth, as a part of the device-to-device copy's",
         "",
         f"{machine()}; tensors of {BYTES / 2**30:.2f} GiB, contiguous; x and y counted, and in backward x, dy and dx; "
-        f"medians of {REPEATS}, in turns; {words}. backward: with the gradients of weight and bias.",
+        f"medians of {REPEATS}, in turns; {setting.words}. backward: with the gradients of weight and bias.",
     ]
     short: list[str] = []
     for dtype in DTYPES:
@@ -155,8 +155,8 @@ def main() -> None:
         short += below
         torch.cuda.empty_cache()
     lines += ["", f"Below {ENOUGH:.0%}: {'; '.join(short) or 'none'}."]
-    file.write_text("\n".join(lines) + "\n")
-    print(file)
+    setting.file.write_text("\n".join(lines) + "\n")
+    print(setting.file)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ column_sums = kpack.Kernel(
     name="column_sums",
     signature={"out_ptr": "*T", "in_ptr": "const *fp32", "n_cols": "i32", "n_rows": "i32"},
     types={"T": ["fp16", "bf16", "fp32"]},
-    configs=[triton.Config({"ROWS": 128, "BLOCK": 32}, num_warps=8)],
+    configs=[triton.Config({"ROWS": 512, "BLOCK": 16}, num_warps=8)],
     grid="cdiv(n_cols, BLOCK)",
 )
 

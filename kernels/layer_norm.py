@@ -2,7 +2,8 @@
 
 Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves `mean` and `rstd`, 1 / sqrt(...),
 of each row, which backward reads. Backward leaves the gradients of weight and bias in `n_parts` rows each, for
-column_sums: twice as many as the device has multiprocessors is a good number.
+column_sums: twice as many as the device has multiprocessors is a good number, and four times for up to 1,024
+columns.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ if TYPE_CHECKING:  # building needs no torch
     import torch
 
 HALF = [
-    *(short(128, block, 16) for block in (8, 16, 32, 64, 128)),
-    *(short(64, block, 32) for block in (256, 512)),
+    *(short(128, block, 16) for block in (8, 16, 32, 64)),
+    *(short(32, block, 32) for block in (128, 256)),
+    short(64, 512, 32),
     short(128, 1024, 16),
     *(whole(128, most) for most in (2048, 3072, 4096, 5120)),
-    *(whole(256, most) for most in (6144, 8192, 10240, 12288)),
-    *(whole(512, most) for most in (16384, 24576, 32768)),
-    looped(1024, held=4, step=4),
+    *(whole(256, most) for most in (6144, 8192, 10240)),
+    whole(256, 12288, registers=80),
+    *(whole(512, most) for most in (16384, 24576)),
+    looped(512, held=4, step=2, longest=32768, registers=64),
+    looped(512, held=1, step=4, registers=64),
 ]
 SINGLE = [
     *(short(128, block, 8) for block in (8, 16, 32, 64, 128, 256, 512, 1024)),
@@ -32,35 +36,36 @@ SINGLE = [
     *(whole(512, most) for most in (8192, 12288)),
     *(whole(256, most) for most in (14336, 16384)),
     *(whole(1024, most) for most in (24576, 32768)),
-    looped(1024, held=2, step=2),
+    looped(1024, held=1, step=4),
 ]
 layer_norm = forward(
     "layer_norm", {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}, center=True
 )
 
 HALF_BACKWARD = [
-    *(short(128, block, 32, stages=3) for block in (16, 32, 64)),
-    *(short(256, block, 16) for block in (128, 256, 512)),
+    *(short(512, block, 16, stages=3) for block in (16, 32, 64, 128, 256)),
+    short(64, 512, 32, stages=3),
     short(128, 1024, 32, stages=3),
     Tile(128, 1024, 2, 2048, rows=2, stages=3),
     whole(128, 3072, stages=3),
     Tile(256, 2048, 2, 4096, rows=2, stages=3),
     whole(128, 5120, stages=3),
-    *(whole(256, most, stages=3) for most in (6144, 8192)),
-    whole(512, 12288, each=4),
-    whole(1024, 16384, stages=2),
+    *(whole(256, most, stages=3) for most in (6144, 8192, 10240)),
+    whole(256, 12288, each=4),
     ANY_LENGTH,
 ]
 SINGLE_BACKWARD = [
-    *(short(256, block, 16, stages=3) for block in (16, 32, 64, 128)),
-    *(short(128, block, 32) for block in (256, 512)),
+    *(short(512, block, 8, stages=3) for block in (16, 32, 64)),
+    short(256, 128, 16, stages=3),
+    short(512, 256, 8, stages=3),
+    short(256, 512, 16),
     short(256, 1024, 16, stages=3),
     Tile(128, 1024, 2, 2048, rows=2, stages=2),
-    *(whole(128, most, stages=2) for most in (3072, 4096)),
-    whole(128, 5120),
-    *(whole(256, most) for most in (6144, 8192)),
-    whole(512, 12288, each=4),
-    whole(512, 16384),
+    whole(128, 3072, each=4, stages=3),
+    *(whole(512, most, each=4, stages=3) for most in (4096, 6144)),
+    *(whole(256, most) for most in (8192, 10240)),
+    whole(256, 12288, each=4),
+    whole(512, 16384, registers=128),
     ANY_LENGTH,
 ]
 layer_norm_backward = backward(

@@ -134,9 +134,9 @@ def norm_backward_kernel(
     ALIGN: tl.constexpr,  # what the strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
-    """Each program has cdiv(n_rows, n_parts) rows, one after another, and leaves its share of what weight and bias get
-    in a row of its own, of float32: column_sums.py has what adds those up. Which rows are whose depends on nothing else,
-    so that variants leave the same shares."""
+    """Programs take turns at some rows each, and leave their shares of what weight and bias get in a row of their own,
+    of float32: column_sums.py has what adds those up. Which rows are whose does not depend on the variant, so that all
+    leave the same shares."""
     dx_row_stride = dx_row_stride // ALIGN * ALIGN
     dy_row_stride = dy_row_stride // ALIGN * ALIGN
     in_row_stride = in_row_stride // ALIGN * ALIGN
@@ -154,11 +154,29 @@ def norm_backward_kernel(
                       STAGES)  # fmt: skip
 
 
+ROWS_TIMES_COLUMNS = tl.constexpr(16384)  # of a tile of several rows, at most
+
+
 @triton.jit
-def _rows_of_part(n_rows, n_parts):
-    rows = tl.cdiv(n_rows, n_parts)
-    first = tl.program_id(0) * rows
-    return first, tl.minimum(first + rows, n_rows)
+def _rows_of_turn(n_cols):
+    """A power of two, and at least the ROWS of any tile that takes so many columns."""
+    less = tl.cdiv(ROWS_TIMES_COLUMNS, n_cols) - 1
+    less |= less >> 1
+    less |= less >> 2
+    less |= less >> 4
+    less |= less >> 8
+    return tl.maximum(less + 1, 2)
+
+
+@triton.jit
+def _tiles_of_program(n_rows, n_parts, turn, ROWS: tl.constexpr):
+    return tl.cdiv(tl.cdiv(n_rows, turn) - tl.program_id(0), n_parts) * (turn // ROWS)
+
+
+@triton.jit
+def _row_of_tile(tile, n_parts, turn, ROWS: tl.constexpr):
+    tiles = turn // ROWS
+    return (tile // tiles * n_parts + tl.program_id(0)) * turn + tile % tiles * ROWS
 
 
 @triton.jit
@@ -167,16 +185,17 @@ def _in_registers(
     in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     HELD: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    tl.static_assert(ROWS == 1 or ROWS * BLOCK * HELD <= ROWS_TIMES_COLUMNS)
     weights = load_pieces(weight_ptr, n_cols, True, 0.0, BLOCK, HELD, "evict_last")
     dweights = ()
     dbiases = ()
     for _ in tl.static_range(HELD):
         dweights = dweights + (tl.zeros([ROWS, BLOCK], tl.float32),)
         dbiases = dbiases + (tl.zeros([ROWS, BLOCK], tl.float32),)
-    first, end = _rows_of_part(n_rows, n_parts)
-    for start in tl.range(first, end, ROWS, num_stages=STAGES):
-        row = start + tl.arange(0, ROWS)[:, None].to(tl.int64)
-        present = row < end
+    turn = _rows_of_turn(n_cols)
+    for tile in tl.range(0, _tiles_of_program(n_rows, n_parts, turn, ROWS), num_stages=STAGES):
+        row = _row_of_tile(tile, n_parts, turn, ROWS) + tl.arange(0, ROWS)[:, None].to(tl.int64)
+        present = row < n_rows
         xs = load_pieces(in_ptr + row * in_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         dys = load_pieces(dy_ptr + row * dy_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         rstd = tl.load(rstd_ptr + row, mask=present, other=0.0)
@@ -222,43 +241,52 @@ def _any_length(
 ):  # fmt: skip
     """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
     slower, and for any length."""
-    first, end = _rows_of_part(n_rows, n_parts)
-    for row in tl.range(first, end):
+    turn = _rows_of_turn(n_cols)
+    tiles = _tiles_of_program(n_rows, n_parts, turn, 1)
+    for tile in tl.range(0, tiles):
+        row = _row_of_tile(tile, n_parts, turn, 1)
+        present = row < n_rows
         x_row = in_ptr + row * in_row_stride
         dy_row = dy_ptr + row * dy_row_stride
         dx_row = dx_ptr + row * dx_row_stride
-        rstd = tl.load(rstd_ptr + row)
+        rstd = tl.load(rstd_ptr + row, mask=present, other=0.0)
         mean = 0.0
         if CENTER:
-            mean = tl.load(mean_ptr + row)
+            mean = tl.load(mean_ptr + row, mask=present, other=0.0)
         alongs = tl.zeros([1, BLOCK], tl.float32)
         levels = tl.zeros([1, BLOCK], tl.float32)
         for start in tl.range(0, n_cols, BLOCK):
-            wdy = load_piece(dy_row, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(tl.float32)
             wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
-            x = load_piece(x_row, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
+            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(tl.float32)
             alongs += (x - mean) * rstd * wdy
             levels += wdy
         along = tl.sum(alongs, axis=1)[:, None] / n_cols
         level = tl.sum(levels, axis=1)[:, None] / n_cols
         for start in tl.range(0, n_cols, BLOCK):
-            wdy = load_piece(dy_row, start, n_cols, True, 0.0, BLOCK, "evict_first").to(tl.float32)
+            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(tl.float32)
             wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
-            x = load_piece(x_row, start, n_cols, True, 0.0, BLOCK, "evict_first").to(tl.float32)
+            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(tl.float32)
             dx = wdy - (x - mean) * rstd * along
             if CENTER:
                 dx -= level
-            store_piece(dx_row, dx * rstd, start, n_cols, True, BLOCK)
+            store_piece(dx_row, dx * rstd, start, n_cols, present, BLOCK)
     for start in tl.range(0, n_cols, BLOCK):
         dweights = tl.zeros([1, BLOCK], tl.float32)
         dbiases = tl.zeros([1, BLOCK], tl.float32)
-        for row in tl.range(first, end, num_stages=3):
-            dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
-            x = load_piece(in_ptr + row * in_row_stride, start, n_cols, True, 0.0, BLOCK, "").to(tl.float32)
+        for tile in tl.range(0, tiles, num_stages=3):
+            row = _row_of_tile(tile, n_parts, turn, 1)
+            present = row < n_rows
+            dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(
+                tl.float32
+            )
+            x = load_piece(in_ptr + row * in_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(
+                tl.float32
+            )
             mean = 0.0
             if CENTER:
-                mean = tl.load(mean_ptr + row)
-            dweights += dy * (x - mean) * tl.load(rstd_ptr + row)
+                mean = tl.load(mean_ptr + row, mask=present, other=0.0)
+            dweights += dy * (x - mean) * tl.load(rstd_ptr + row, mask=present, other=0.0)
             dbiases += dy
         store_piece(dweight_ptr, dweights, start, n_cols, True, BLOCK)
         if CENTER:
@@ -267,7 +295,7 @@ def _any_length(
 
 # ---- specs: both norms' kernels, of tables of tiles
 STRIDES = "n_cols <= LONGEST and n_cols % ALIGN == 0 and in_row_stride % ALIGN == 0 and "
-ANY_LENGTH = Tile(threads=512, block=4096, held=0, longest=ANY)
+ANY_LENGTH = Tile(threads=1024, block=8192, held=0, longest=ANY)
 PLAIN_BACKWARD = (
     *(short(128, block, 16) for block in (32, 256)),
     *(whole(256, most) for most in (2048, 6144)),

@@ -2,7 +2,7 @@
 
 Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves 1 / sqrt(...) of each row in
 `rstd`, which backward reads. Backward leaves the gradient of the weight in `n_parts` rows, for column_sums: twice as
-many as the device has multiprocessors is a good number.
+many as the device has multiprocessors is a good number, and four times for up to 1,024 columns.
 """
 
 from __future__ import annotations
@@ -28,35 +28,40 @@ SINGLE = [
     whole(128, 2048),
     *(whole(512, most) for most in (4096, 8192, 12288)),
     *(whole(256, most) for most in (14336, 16384)),
-    *(whole(1024, most) for most in (24576, 32768)),
-    looped(1024, held=2, step=2),
+    whole(1024, 24576),
+    looped(512, held=0, step=8, longest=32768),
+    looped(1024, held=4, step=2),
 ]
 rms_norm = forward(
     "rms_norm", {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}, center=False
 )
 
 HALF_BACKWARD = [
-    *(short(128, block, 32, stages=3) for block in (16, 32, 64, 128, 256, 512, 1024)),
+    *(short(512, block, 16, stages=3) for block in (16, 32, 64, 128, 256)),
+    short(128, 512, 32, stages=3),
+    short(128, 1024, 32, stages=3),
     short(256, 2048, 32, stages=3),
     whole(128, 3072, stages=3),
     Tile(256, 2048, 2, 4096, rows=2, stages=3),
     whole(128, 5120, stages=3),
-    *(whole(256, most, stages=3) for most in (6144, 8192)),
+    whole(512, 6144, each=4),
+    whole(256, 8192, stages=3),
+    whole(256, 10240, each=4, stages=3),
     whole(512, 12288, stages=3),
     whole(512, 16384),
     ANY_LENGTH,
 ]
 SINGLE_BACKWARD = [
     *(short(128, block, 32, stages=2) for block in (16, 32, 64)),
-    *(short(256, block, 32) for block in (128, 256)),
-    short(128, 512, 16, stages=3),
-    short(256, 1024, 16, stages=3),
+    short(512, 128, 8),
+    *(short(128, block, 32) for block in (256, 512)),
+    short(256, 1024, 16),
     Tile(128, 1024, 2, 2048, rows=2, stages=2),
     *(whole(128, most, stages=2) for most in (3072, 4096)),
     whole(128, 5120),
     *(whole(256, most) for most in (6144, 8192)),
     whole(512, 12288, each=4),
-    whole(1024, 16384),
+    whole(512, 16384, each=4, registers=128),
     ANY_LENGTH,
 ]
 rms_norm_backward = backward(

@@ -7,6 +7,7 @@ Of the longest, a loop reads twice what registers do not hold, the second time f
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import triton
@@ -34,6 +35,9 @@ if TYPE_CHECKING:  # building needs no torch
     import torch
 
 
+LOG2_E = tl.constexpr(math.log2(math.e))
+
+
 @triton.jit
 def softmax_kernel(
     out_ptr,
@@ -57,8 +61,8 @@ def softmax_kernel(
     n_cols = n_cols // ALIGN * ALIGN
     row, present = rows_of_program(n_rows, ROWS)
     alike, ends, n_inner = True, 0.0, n_cols
+    SIZE: tl.constexpr = out_ptr.dtype.element_ty.primitive_bitwidth // 8
     if EDGES:
-        SIZE: tl.constexpr = out_ptr.dtype.element_ty.primitive_bitwidth // 8
         # Whether the input's units of 16 bytes lie as the output's do: else it is read column by column.
         apart = in_ptr.to(tl.int64) - out_ptr.to(tl.int64)
         alike = (apart % 16 == 0) & ((in_row_stride - out_row_stride) * SIZE % 16 == 0)
@@ -77,42 +81,57 @@ def softmax_kernel(
     held = ()
     if HELD > 0:
         held = _load_pieces(in_ptr, aligned, alike, n_inner, present, EDGES, BLOCK, HELD)
-    largest = tl.full([ROWS, BLOCK], -float("inf"), tl.float32)
-    sums = tl.zeros([ROWS, BLOCK], tl.float32)
-    if STEP > 0:
-        # Each lane has a maximum and a sum of its own, so that a step exchanges nothing between threads.
-        for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
-            at = step_columns(start, BLOCK, STEP)
-            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last").to(tl.float32)
-            new = tl.maximum(largest, tl.max(x, axis=0)[None, :])
-            safe = tl.where(new == -float("inf"), 0.0, new)  # a lane may have no column, or only such
-            sums = sums * tl.exp(largest - safe) + tl.sum(tl.exp(x - safe), axis=0)[None, :]
-            largest = new
-
+    # Powers stay in registers; of more pieces, they are computed again.
+    KEEP: tl.constexpr = STEP == 0 and HELD <= 4 and not LOG
+    powers = ()
     # A NaN may be lost in a maximum, but not in the sum: exp(NaN) is NaN, and so is the whole row. A row of -inf alone
     # gives -inf - -inf, and one with +inf gives inf - inf: both NaN, as they should.
-    top = largest
-    for piece in tl.static_range(HELD):
-        top = tl.maximum(top, held[piece].to(tl.float32))
-    top = tl.max(top, axis=1)[:, None]
-    if EDGES:
-        top = tl.maximum(top, tl.max(ends, axis=1)[:, None])
     if STEP > 0:
-        sums *= tl.exp(largest - top)
-    KEEP: tl.constexpr = (
-        STEP == 0 and HELD <= 4 and not LOG
-    )  # powers in registers; of more, they are computed again
-    powers = ()
-    for piece in tl.static_range(HELD):
-        power = tl.exp(held[piece].to(tl.float32) - top)
-        sums += power
-        if KEEP:
-            powers = powers + (power,)
-    total = tl.sum(sums, axis=1)[:, None]
-    if EDGES:
-        total += tl.sum(tl.exp(ends - top), axis=1)[:, None]
-        tl.store(edge_ptr, _result(ends, top, total, LOG).to(out_ptr.dtype.element_ty), mask=in_edge)
+        # Each unit of 16 bytes has a maximum and a sum of its own, so that a step exchanges nothing between threads.
+        tl.static_assert(ROWS == 1)
+        UNIT: tl.constexpr = 16 // SIZE if EDGES else ALIGN
+        largest = tl.full([BLOCK // UNIT], -float("inf"), tl.float32)
+        sums = tl.zeros([BLOCK // UNIT], tl.float32)
+        for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
+            at = step_columns(start, BLOCK, STEP)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last")
+            x = tl.reshape(x, [STEP, BLOCK // UNIT, UNIT]).to(tl.float32)
+            new = tl.maximum(largest, tl.max(tl.max(x, axis=2), axis=0))
+            safe = tl.where(new == -float("inf"), 0.0, new)  # a unit may have no column, or only such
+            step_sums = tl.sum(tl.sum(_power(x - safe[None, :, None]), axis=2), axis=0)
+            sums = sums * _power(largest - safe) + step_sums
+            largest = new
+        tops = largest
+        for piece in tl.static_range(HELD):
+            tops = tl.maximum(tops, tl.max(_units(held[piece], BLOCK, UNIT), axis=1))
+        top = tl.max(tops, axis=0)
+        if EDGES:
+            top = tl.maximum(top, tl.max(tl.max(ends, axis=1), axis=0))
+        sums *= _power(largest - top)
+        for piece in tl.static_range(HELD):
+            sums += tl.sum(_power(_units(held[piece], BLOCK, UNIT) - top), axis=1)
+        total = tl.sum(sums, axis=0)
+        if EDGES:
+            total += tl.sum(tl.sum(_power(ends - top), axis=1), axis=0)
+    else:
+        top = tl.full([ROWS, BLOCK], -float("inf"), tl.float32)
+        for piece in tl.static_range(HELD):
+            top = tl.maximum(top, held[piece].to(tl.float32))
+        top = tl.max(top, axis=1)[:, None]
+        if EDGES:
+            top = tl.maximum(top, tl.max(ends, axis=1)[:, None])
+        sums = tl.zeros([ROWS, BLOCK], tl.float32)
+        for piece in tl.static_range(HELD):
+            power = _power(held[piece].to(tl.float32) - top)
+            sums += power
+            if KEEP:
+                powers = powers + (power,)
+        total = tl.sum(sums, axis=1)[:, None]
+        if EDGES:
+            total += tl.sum(_power(ends - top), axis=1)[:, None]
 
+    if EDGES:
+        tl.store(edge_ptr, _result(ends, top, total, LOG).to(out_ptr.dtype.element_ty), mask=in_edge)
     for piece in tl.static_range(HELD):
         if KEEP:
             y = powers[piece] * (1.0 / total)
@@ -127,11 +146,22 @@ def softmax_kernel(
 
 
 @triton.jit
+def _power(x):
+    """exp(x), of float32 in two instructions on NVIDIA; powers below 2^-126 are 0."""
+    return tl.exp2(x * LOG2_E)
+
+
+@triton.jit
+def _units(piece, BLOCK: tl.constexpr, UNIT: tl.constexpr):
+    return tl.reshape(piece, [BLOCK // UNIT, UNIT]).to(tl.float32)
+
+
+@triton.jit
 def _result(x, top, total, LOG):
     if LOG:
         y = x - top - tl.log(total)
     else:
-        y = tl.exp(x - top) * (1.0 / total)
+        y = _power(x - top) * (1.0 / total)
     return y
 
 
@@ -162,66 +192,64 @@ def _load_step(ptr, aligned, alike, at, n_cols, EDGES, EVICT):
     return x
 
 
-HALF = [
+SHORT_ROWS = [
     *(short(128, block, 8) for block in (8, 16, 32, 64, 128)),
-    *(short(128, block, 16) for block in (256, 512)),
-    *(whole(64, most) for most in (1024, 1536)),
+    short(128, 256, 16),
+]
+# Where bf16 takes more registers than fp16, one program would be alone on its multiprocessor: hence the limits.
+LONG_ROWS = [
     *(whole(128, most) for most in (2048, 3072, 4096)),
     looped(128, held=1, step=4, longest=5120),
     looped(128, held=2, step=4, longest=6144),
     looped(128, held=0, step=8, longest=8192),
     looped(128, held=2, step=8, longest=10240),
-    # Where bf16 takes more registers than fp16, one program would be alone on its multiprocessor.
     looped(256, held=2, step=4, longest=12288, registers=64),
     looped(256, held=3, step=4, longest=14336, registers=64),
     looped(256, held=4, step=4, longest=16384, registers=80),
-    looped(256, held=2, step=8, longest=20480),
+    looped(512, held=5, step=2, longest=20480, registers=64),
+    looped(512, held=2, step=4, longest=24576, registers=64),
+    looped(512, held=3, step=4, longest=28672, registers=64),
+    looped(256, held=4, step=4, longest=32768, registers=80),
+    looped(256, held=6, step=4, longest=36864, registers=80),
+    looped(512, held=2, step=4, longest=40960, registers=64),
+    looped(512, held=3, step=4, longest=45056, registers=64),
+    looped(512, held=4, step=4, longest=49152, registers=64),
+    looped(1024, held=1, step=2, longest=53248),
+    looped(512, held=2, step=4, longest=57344, registers=64),
 ]
 TABLES = {
     (8, "fp16"): [
-        *HALF,
-        looped(512, held=4, step=2, longest=24576),
-        looped(512, held=3, step=4, longest=28672),
-        looped(512, held=4, step=4, longest=32768, registers=64),
-        looped(256, held=2, step=8, longest=36864),
-        looped(256, held=4, step=16, longest=40960, registers=128),
-        looped(512, held=3, step=4, longest=45056),
-        looped(512, held=4, step=4, longest=49152, registers=64),
-        looped(512, held=5, step=4, longest=53248, registers=64),
-        looped(512, held=2, step=4, longest=57344),
-        looped(512, held=0, step=8, longest=65536, registers=64),
-        looped(1024, held=4, step=4, longest=98304),
-        looped(1024, held=0, step=8),
+        *SHORT_ROWS,
+        short(128, 512, 16),
+        *(whole(64, most) for most in (1024, 1536)),
+        *LONG_ROWS,
+        looped(1024, held=6, step=2, longest=65536),
+        looped(1024, held=5, step=4),
     ],
     (8, "bf16"): [
-        *HALF,
-        whole(512, 24576, registers=64),
-        looped(512, held=3, step=4, longest=28672, registers=64),
-        looped(256, held=0, step=8, longest=32768),
-        looped(256, held=2, step=8, longest=36864),
-        looped(256, held=4, step=16, longest=40960, registers=128),
-        looped(512, held=3, step=4, longest=45056, registers=64),
-        looped(256, held=2, step=8, longest=53248),
-        looped(512, held=0, step=8, longest=65536, registers=64),
-        looped(1024, held=4, step=4, longest=98304),
-        looped(1024, held=0, step=8),
+        *SHORT_ROWS,
+        short(64, 512, 32),
+        Tile(128, 256, 3, 768, rows=2),
+        *(whole(64, most) for most in (1024, 1536)),
+        *LONG_ROWS,
+        looped(1024, held=4, step=4),
     ],
     (4, "fp32"): [
         *(short(128, block, 8) for block in (8, 16, 32, 64, 128, 256, 512, 1024)),
         whole(64, 1536),
         whole(256, 2048),
         looped(128, held=0, step=4, longest=4096),
-        looped(128, held=1, step=8, longest=6144, registers=96),
-        looped(256, held=0, step=4, longest=8192),
+        looped(128, held=0, step=4, longest=5120, registers=96),
+        looped(256, held=0, step=4, longest=8192, registers=64),
         looped(256, held=1, step=4, longest=10240),
         looped(256, held=0, step=8, longest=16384, registers=128),
         looped(256, held=2, step=8, longest=20480),
         looped(256, held=0, step=8, longest=32768, registers=128),
-        looped(512, held=6, step=4, longest=40960),
-        looped(512, held=4, step=8, longest=49152),
-        whole(512, 53248),
-        looped(512, held=6, step=4, longest=57344),
-        looped(512, held=8, step=4),
+        looped(512, held=10, step=4, longest=40960),
+        looped(512, held=8, step=4, longest=49152),
+        looped(512, held=9, step=4, longest=53248),
+        looped(512, held=8, step=4, longest=65536),
+        looped(512, held=10, step=4),
     ],
     # Short rows that are not whole units of 16 bytes.
     (4, "T"): [short(64, block, 16) for block in (16, 32, 64, 128, 256, 512)],
