@@ -244,7 +244,7 @@ def _any_length(
     turn = _rows_of_turn(n_cols)
     tiles = _tiles_of_program(n_rows, n_parts, turn, 1)
     for tile in tl.range(0, tiles):
-        row = _row_of_tile(tile, n_parts, turn, 1)
+        row = _row_of_tile(tile, n_parts, turn, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
         present = row < n_rows
         x_row = in_ptr + row * in_row_stride
         dy_row = dy_ptr + row * dy_row_stride
@@ -275,7 +275,7 @@ def _any_length(
         dweights = tl.zeros([1, BLOCK], tl.float32)
         dbiases = tl.zeros([1, BLOCK], tl.float32)
         for tile in tl.range(0, tiles, num_stages=3):
-            row = _row_of_tile(tile, n_parts, turn, 1)
+            row = _row_of_tile(tile, n_parts, turn, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
             present = row < n_rows
             dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(
                 tl.float32
