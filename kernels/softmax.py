@@ -1,8 +1,9 @@
-"""Softmax of each row of a matrix (log_softmax.py has the logarithm of it), computed in float32.
+"""Softmax of each row of a matrix (log_softmax.py has the logarithm of it).
 
-Rows of up to 2^30 columns, any stride, any alignment and any number; `-inf`, `inf` and NaN as torch has them. `out`
-and `in` may be the same memory. Short rows are computed several a program, longer ones each in the registers of one.
-Of the longest, a loop reads twice what registers do not hold, the second time from the cache while that has room.
+Computed in float32, or float64 of float64. Rows of up to 2^30 columns, any stride, any alignment and any number;
+`-inf`, `inf` and NaN as torch has them. `out` and `in` may be the same memory. Short rows are computed several a
+program, longer ones each in the registers of one. Of the longest, a loop reads twice what registers do not hold, the
+second time from the cache while that has room.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 from rows import (
+    DOUBLE,
+    PLAIN_DOUBLE,
     Tile,
     aligned_down,
     cases,
@@ -26,6 +29,7 @@ from rows import (
     store_piece,
     store_step,
     whole,
+    widened,
 )
 
 import kpack
@@ -51,6 +55,7 @@ def softmax_kernel(
     ALIGN: tl.constexpr,  # what both strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
+    WIDE: tl.constexpr = tl.float64 if in_ptr.dtype.element_ty == tl.float64 else tl.float32
     # Multiples of ALIGN, as the guard has it; written like this, Triton knows it, and moves 16 bytes at a time.
     in_row_stride = in_row_stride // ALIGN * ALIGN
     out_row_stride = out_row_stride // ALIGN * ALIGN
@@ -68,7 +73,7 @@ def softmax_kernel(
     if EDGES:
         edge, in_edge, head, n_inner = edges(out_ptr, n_cols)
         in_edge = in_edge & present
-        ends = tl.load(in_ptr + edge, mask=in_edge, other=-float("inf")).to(tl.float32)
+        ends = tl.load(in_ptr + edge, mask=in_edge, other=-float("inf")).to(WIDE)
         edge_ptr = out_ptr + edge
         in_ptr += head
         out_ptr = aligned_down(out_ptr + head, ROWS)
@@ -77,13 +82,13 @@ def softmax_kernel(
     held = ()
     if HELD > 0:
         held = _load_pieces(in_ptr, aligned, alike, n_inner, present, EDGES, BLOCK, HELD)
-    largest = tl.full([ROWS, BLOCK], -float("inf"), tl.float32)
-    sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    largest = tl.full([ROWS, BLOCK], -float("inf"), WIDE)
+    sums = tl.zeros([ROWS, BLOCK], WIDE)
     if STEP > 0:
         # Each lane has a maximum and a sum of its own, so that a step exchanges nothing between threads.
         for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last").to(tl.float32)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last").to(WIDE)
             new = tl.maximum(largest, tl.max(x, axis=0)[None, :])
             safe = tl.where(new == -float("inf"), 0.0, new)  # a lane may have no column, or only such
             sums = sums * tl.exp(largest - safe) + tl.sum(tl.exp(x - safe), axis=0)[None, :]
@@ -93,7 +98,7 @@ def softmax_kernel(
     # gives -inf - -inf, and one with +inf gives inf - inf: both NaN, as they should.
     top = largest
     for piece in tl.static_range(HELD):
-        top = tl.maximum(top, held[piece].to(tl.float32))
+        top = tl.maximum(top, held[piece].to(WIDE))
     top = tl.max(top, axis=1)[:, None]
     if EDGES:
         top = tl.maximum(top, tl.max(ends, axis=1)[:, None])
@@ -104,7 +109,7 @@ def softmax_kernel(
     )  # powers in registers; of more, they are computed again
     powers = ()
     for piece in tl.static_range(HELD):
-        power = tl.exp(held[piece].to(tl.float32) - top)
+        power = tl.exp(held[piece].to(WIDE) - top)
         sums += power
         if KEEP:
             powers = powers + (power,)
@@ -117,12 +122,12 @@ def softmax_kernel(
         if KEEP:
             y = powers[piece] * (1.0 / total)
         else:
-            y = _result(held[piece].to(tl.float32), top, total, LOG)
+            y = _result(held[piece].to(WIDE), top, total, LOG)
         store_piece(out_ptr, y, piece * BLOCK, n_inner, present, BLOCK)
     if STEP > 0:
         for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_first").to(tl.float32)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_first").to(WIDE)
             store_step(out_ptr, _result(x, top, total, LOG), at, n_inner)
 
 
@@ -267,6 +272,8 @@ TABLES = {
         looped(512, held=0, step=2, longest=28672, edges=True),
         looped(1024, held=0, step=4, edges=True),
     ],
+    (2, "fp64"): DOUBLE,
+    (1, "fp64"): PLAIN_DOUBLE,
 }
 
 
@@ -289,7 +296,7 @@ softmax = forward("softmax", log=False)
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """What the kernel computes, in torch: in float32, rounded once at the end."""
+    """What the kernel computes, in torch: rounded once at the end."""
     import torch
 
-    return torch.softmax(x.float(), dim=-1).to(x.dtype)
+    return torch.softmax(widened(x), dim=-1).to(x.dtype)
