@@ -23,7 +23,7 @@ KPACK_KERNEL(tk, softmax);
 namespace {
 
 constexpr int64_t kMostColumns = int64_t{1} << 17;
-constexpr size_t kBytes = size_t{1} << 20;  // of each buffer: so many columns of fp32, and room
+constexpr size_t kBytes = size_t{1} << 21;  // of each buffer: so many columns of fp64, and room
 
 [[noreturn]] void stop(const char *format, ...) {
   va_list values;
@@ -112,17 +112,21 @@ int64_t number_of(const char *name, const char *what) {
   return std::atoll(at + std::strlen(what));
 }
 
+int64_t bytes_of(kpack::DType type) {
+  return type == kpack::DType::fp64 ? 8 : type == kpack::DType::fp32 ? 4 : 2;
+}
+
 // What to call a variant with, so that none before it takes the call: its longest row, and where it is for columns of
 // less than 16 bytes' alignment, one that has no more.
 Case case_of(const kpk_abi_variant &variant, const kpk_abi_image &image) {
   const char *name = follow<char>(variant.name);
   const int64_t align = number_of(name, "ALIGN");
-  const int64_t full = std::strncmp(name, "fp32", 4) == 0 ? 4 : 8;
   int64_t columns = std::min(number_of(name, "LONGEST"), kMostColumns);
-  if (align > 1 && align < full) columns -= align;
   const kpack::DType type = std::strncmp(name, "fp16", 4) == 0   ? kpack::DType::fp16
                             : std::strncmp(name, "bf16", 4) == 0 ? kpack::DType::bf16
-                                                                 : kpack::DType::fp32;
+                            : std::strncmp(name, "fp32", 4) == 0 ? kpack::DType::fp32
+                                                                 : kpack::DType::fp64;
+  if (align > 1 && align < 16 / bytes_of(type)) columns -= align;
   return {&image, name, type, columns, variant.divisible_16 != 0};
 }
 
@@ -164,7 +168,7 @@ class Clock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-uint64_t offset_of(const Case &what) { return what.aligned ? 0 : what.type == kpack::DType::fp32 ? 4 : 2; }
+uint64_t offset_of(const Case &what) { return what.aligned ? 0 : static_cast<uint64_t>(bytes_of(what.type)); }
 
 Took by_hand(const Machine &machine, const Case &what) {
   const kpk_abi_image &image = *what.image;

@@ -1,4 +1,4 @@
-"""The sum of each column of a matrix of float32: what norms' backward leaves in parts, a row of each program."""
+"""The sum of each column of a matrix: what norms' backward leaves in parts, a row of each program, in the same type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def column_sums_kernel(out_ptr, in_ptr, n_cols, n_rows, ROWS: tl.constexpr, BLOC
     """Contiguous rows. Each program has BLOCK columns, and reads ROWS rows at a time."""
     cols = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
     rows = tl.arange(0, ROWS)[:, None]
-    sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    sums = tl.zeros([ROWS, BLOCK], in_ptr.dtype.element_ty)
     for start in tl.range(0, n_rows, ROWS):
         row = (start + rows).to(tl.int64)
         sums += tl.load(in_ptr + row * n_cols + cols, mask=(row < n_rows) & (cols < n_cols), other=0.0)
@@ -29,8 +29,12 @@ def column_sums_kernel(out_ptr, in_ptr, n_cols, n_rows, ROWS: tl.constexpr, BLOC
 column_sums = kpack.Kernel(
     column_sums_kernel,
     name="column_sums",
-    signature={"out_ptr": "*T", "in_ptr": "const *fp32", "n_cols": "i32", "n_rows": "i32"},
+    signature={"n_cols": "i32", "n_rows": "i32"},
     types={"T": ["fp16", "bf16", "fp32"]},
+    cases=[
+        {"signature": {"out_ptr": "*T", "in_ptr": "const *fp32"}},
+        {"signature": {"out_ptr": "*fp64", "in_ptr": "const *fp64"}},
+    ],
     configs=[triton.Config({"ROWS": 512, "BLOCK": 16}, num_warps=8)],
     grid="cdiv(n_cols, BLOCK)",
 )

@@ -1,4 +1,6 @@
-"""LayerNorm of each row of a matrix: y = (x - mean) / sqrt(variance + eps) * weight + bias (float32), and its gradient.
+"""LayerNorm of each row of a matrix: y = (x - mean) / sqrt(variance + eps) * weight + bias, and its gradient.
+
+Computed in float32, or float64 of float64: so are eps, `mean`, `rstd` and the parts.
 
 Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves `mean` and `rstd`, 1 / sqrt(...),
 of each row, which backward reads. Backward leaves the gradients of weight and bias in `n_parts` rows each, for
@@ -10,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from norm import ANY_LENGTH, PLAIN_BACKWARD, backward, forward
-from rows import PLAIN, Tile, looped, short, whole
+from norm import ANY_LENGTH, DOUBLE_BACKWARD, PLAIN_BACKWARD, backward, forward
+from rows import DOUBLE, PLAIN, PLAIN_DOUBLE, Tile, looped, short, whole, widened
 
 if TYPE_CHECKING:  # building needs no torch
     import torch
@@ -39,7 +41,16 @@ SINGLE = [
     looped(1024, held=1, step=4),
 ]
 layer_norm = forward(
-    "layer_norm", {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}, center=True
+    "layer_norm",
+    {
+        (8, "T"): HALF,
+        (4, "fp32"): SINGLE,
+        (1, "T"): PLAIN,
+        (1, "fp32"): PLAIN,
+        (2, "fp64"): DOUBLE,
+        (1, "fp64"): PLAIN_DOUBLE,
+    },
+    center=True,
 )
 
 HALF_BACKWARD = [
@@ -75,13 +86,15 @@ layer_norm_backward = backward(
         (4, "fp32"): SINGLE_BACKWARD,
         (1, "T"): PLAIN_BACKWARD,
         (1, "fp32"): PLAIN_BACKWARD,
+        (2, "fp64"): DOUBLE_BACKWARD,
+        (1, "fp64"): DOUBLE_BACKWARD,
     },
     center=True,
 )
 
 
 def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-    """What forward computes, in torch: in float32, rounded once at the end."""
-    x32 = x.float()
-    variance, mean = x32.var(-1, correction=0, keepdim=True), x32.mean(-1, keepdim=True)
-    return ((x32 - mean) * (variance + eps).rsqrt() * weight.float() + bias.float()).to(x.dtype)
+    """What forward computes, in torch: rounded once at the end."""
+    wide = widened(x)
+    variance, mean = wide.var(-1, correction=0, keepdim=True), wide.mean(-1, keepdim=True)
+    return ((wide - mean) * (variance + eps).rsqrt() * widened(weight) + widened(bias)).to(x.dtype)

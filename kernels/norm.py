@@ -1,6 +1,7 @@
 """What rms_norm.py and layer_norm.py are made of: y = (x - mean) / sqrt(variance + eps) * weight + bias of each row.
 
-All in float32; without CENTER the mean counts as zero, and there is no bias. Any stride, alignment and number of rows.
+All in float32, or float64 of float64; without CENTER the mean counts as zero, and there is no bias. Any stride,
+alignment and number of rows.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def norm_kernel(
     ALIGN: tl.constexpr,  # what both strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
+    WIDE: tl.constexpr = tl.float64 if in_ptr.dtype.element_ty == tl.float64 else tl.float32
     # Multiples of ALIGN, as the guard has it; written like this, Triton knows it, and moves 16 bytes at a time.
     in_row_stride = in_row_stride // ALIGN * ALIGN
     out_row_stride = out_row_stride // ALIGN * ALIGN
@@ -61,23 +63,23 @@ def norm_kernel(
     mean = 0.0
     if CENTER:
         tl.static_assert(HELD > 0)
-        sums = tl.zeros([ROWS, BLOCK], tl.float32)
+        sums = tl.zeros([ROWS, BLOCK], WIDE)
         for piece in tl.static_range(HELD):
-            sums += xs[piece].to(tl.float32)
+            sums += xs[piece].to(WIDE)
         mean = tl.sum(sums, axis=1)[:, None] / tl.minimum(n_cols, HELD * BLOCK)
-    squares = tl.zeros([ROWS, BLOCK], tl.float32)
+    squares = tl.zeros([ROWS, BLOCK], WIDE)
     for piece in tl.static_range(HELD):
-        far = xs[piece].to(tl.float32) - mean
+        far = xs[piece].to(WIDE) - mean
         if CENTER:
             far = tl.where(piece * BLOCK + cols < n_cols, far, 0.0)
         squares += far * far
     if STEP > 0:
         # So far it is the mean of what is held. The others are counted from there, and it is moved: a mean far from
         # zero costs no digits of the variance.
-        moves = tl.zeros([ROWS, BLOCK], tl.float32)
+        moves = tl.zeros([ROWS, BLOCK], WIDE)
         for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            away = load_step(in_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32) - mean
+            away = load_step(in_ptr, at, n_cols, 0.0, "evict_last").to(WIDE) - mean
             if CENTER:
                 away = tl.where(at < n_cols, away, 0.0)
                 moves += tl.sum(away, axis=0)[None, :]
@@ -95,18 +97,18 @@ def norm_kernel(
 
     for piece in tl.static_range(HELD):
         weight = load_piece(weight_ptr, piece * BLOCK, n_cols, True, 0.0, BLOCK, "evict_last")
-        y = (xs[piece].to(tl.float32) - mean) * rstd * weight.to(tl.float32)
+        y = (xs[piece].to(WIDE) - mean) * rstd * weight.to(WIDE)
         if CENTER:
             bias = load_piece(bias_ptr, piece * BLOCK, n_cols, True, 0.0, BLOCK, "evict_last")
-            y += bias.to(tl.float32)
+            y += bias.to(WIDE)
         store_piece(out_ptr, y, piece * BLOCK, n_cols, present, BLOCK)
     if STEP > 0:
         for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            normal = (load_step(in_ptr, at, n_cols, 0.0, "evict_first").to(tl.float32) - mean) * rstd
-            last = normal * load_step(weight_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+            normal = (load_step(in_ptr, at, n_cols, 0.0, "evict_first").to(WIDE) - mean) * rstd
+            last = normal * load_step(weight_ptr, at, n_cols, 0.0, "evict_last").to(WIDE)
             if CENTER:
-                last += load_step(bias_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+                last += load_step(bias_ptr, at, n_cols, 0.0, "evict_last").to(WIDE)
             store_step(out_ptr, last, at, n_cols)
 
 
@@ -135,8 +137,9 @@ def norm_backward_kernel(
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
     """Programs take turns at some rows each, and leave their shares of what weight and bias get in a row of their own,
-    of float32: column_sums.py has what adds those up. Which rows are whose does not depend on the variant, so that all
+    of WIDE: column_sums.py has what adds those up. Which rows are whose does not depend on the variant, so that all
     leave the same shares."""
+    WIDE: tl.constexpr = tl.float64 if in_ptr.dtype.element_ty == tl.float64 else tl.float32
     dx_row_stride = dx_row_stride // ALIGN * ALIGN
     dy_row_stride = dy_row_stride // ALIGN * ALIGN
     in_row_stride = in_row_stride // ALIGN * ALIGN
@@ -147,11 +150,11 @@ def norm_backward_kernel(
         dbias_ptr += part.to(tl.int64) * n_cols
     if HELD == 0:
         _any_length(dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride,
-                    dy_row_stride, in_row_stride, n_cols, n_rows, n_parts, CENTER, BLOCK)  # fmt: skip
+                    dy_row_stride, in_row_stride, n_cols, n_rows, n_parts, CENTER, BLOCK, WIDE)  # fmt: skip
     else:
         _in_registers(dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride,
                       dy_row_stride, in_row_stride, n_cols, n_rows, n_parts, CENTER, ROWS, BLOCK, HELD,
-                      STAGES)  # fmt: skip
+                      STAGES, WIDE)  # fmt: skip
 
 
 ROWS_TIMES_COLUMNS = tl.constexpr(16384)  # of a tile of several rows, at most
@@ -183,15 +186,15 @@ def _row_of_tile(tile, n_parts, turn, ROWS: tl.constexpr):
 def _in_registers(
     dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride, dy_row_stride,
     in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    HELD: tl.constexpr, STAGES: tl.constexpr,
+    HELD: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     tl.static_assert(ROWS == 1 or ROWS * BLOCK * HELD <= ROWS_TIMES_COLUMNS)
     weights = load_pieces(weight_ptr, n_cols, True, 0.0, BLOCK, HELD, "evict_last")
     dweights = ()
     dbiases = ()
     for _ in tl.static_range(HELD):
-        dweights = dweights + (tl.zeros([ROWS, BLOCK], tl.float32),)
-        dbiases = dbiases + (tl.zeros([ROWS, BLOCK], tl.float32),)
+        dweights = dweights + (tl.zeros([ROWS, BLOCK], WIDE),)
+        dbiases = dbiases + (tl.zeros([ROWS, BLOCK], WIDE),)
     turn = _rows_of_turn(n_cols)
     for tile in tl.range(0, _tiles_of_program(n_rows, n_parts, turn, ROWS), num_stages=STAGES):
         row = _row_of_tile(tile, n_parts, turn, ROWS) + tl.arange(0, ROWS)[:, None].to(tl.int64)
@@ -202,14 +205,14 @@ def _in_registers(
         mean = 0.0
         if CENTER:
             mean = tl.load(mean_ptr + row, mask=present, other=0.0)
-        along = tl.zeros([ROWS, BLOCK], tl.float32)
-        level = tl.zeros([ROWS, BLOCK], tl.float32)
+        along = tl.zeros([ROWS, BLOCK], WIDE)
+        level = tl.zeros([ROWS, BLOCK], WIDE)
         new_dweights = ()
         new_dbiases = ()
         for piece in tl.static_range(HELD):
-            dy = dys[piece].to(tl.float32)
-            normal = (xs[piece].to(tl.float32) - mean) * rstd
-            wdy = dy * weights[piece].to(tl.float32)
+            dy = dys[piece].to(WIDE)
+            normal = (xs[piece].to(WIDE) - mean) * rstd
+            wdy = dy * weights[piece].to(WIDE)
             along += normal * wdy
             level += wdy
             new_dweights = new_dweights + (dweights[piece] + dy * normal,)
@@ -220,8 +223,8 @@ def _in_registers(
         if CENTER:
             level = tl.sum(level, axis=1)[:, None] / n_cols
         for piece in tl.static_range(HELD):
-            normal = (xs[piece].to(tl.float32) - mean) * rstd
-            wdy = dys[piece].to(tl.float32) * weights[piece].to(tl.float32)
+            normal = (xs[piece].to(WIDE) - mean) * rstd
+            wdy = dys[piece].to(WIDE) * weights[piece].to(WIDE)
             dx = wdy - normal * along
             if CENTER:
                 dx -= level
@@ -237,7 +240,7 @@ def _in_registers(
 @triton.jit
 def _any_length(
     dx_ptr, dweight_ptr, dbias_ptr, dy_ptr, in_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_row_stride, dy_row_stride,
-    in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, BLOCK: tl.constexpr,
+    in_row_stride, n_cols, n_rows, n_parts, CENTER: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
     slower, and for any length."""
@@ -253,36 +256,32 @@ def _any_length(
         mean = 0.0
         if CENTER:
             mean = tl.load(mean_ptr + row, mask=present, other=0.0)
-        alongs = tl.zeros([1, BLOCK], tl.float32)
-        levels = tl.zeros([1, BLOCK], tl.float32)
+        alongs = tl.zeros([1, BLOCK], WIDE)
+        levels = tl.zeros([1, BLOCK], WIDE)
         for start in tl.range(0, n_cols, BLOCK):
-            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(tl.float32)
-            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
-            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(tl.float32)
+            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(WIDE)
+            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(WIDE)
+            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_last").to(WIDE)
             alongs += (x - mean) * rstd * wdy
             levels += wdy
         along = tl.sum(alongs, axis=1)[:, None] / n_cols
         level = tl.sum(levels, axis=1)[:, None] / n_cols
         for start in tl.range(0, n_cols, BLOCK):
-            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(tl.float32)
-            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(tl.float32)
-            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(tl.float32)
+            wdy = load_piece(dy_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(WIDE)
+            wdy *= load_piece(weight_ptr, start, n_cols, True, 0.0, BLOCK, "evict_last").to(WIDE)
+            x = load_piece(x_row, start, n_cols, present, 0.0, BLOCK, "evict_first").to(WIDE)
             dx = wdy - (x - mean) * rstd * along
             if CENTER:
                 dx -= level
             store_piece(dx_row, dx * rstd, start, n_cols, present, BLOCK)
     for start in tl.range(0, n_cols, BLOCK):
-        dweights = tl.zeros([1, BLOCK], tl.float32)
-        dbiases = tl.zeros([1, BLOCK], tl.float32)
+        dweights = tl.zeros([1, BLOCK], WIDE)
+        dbiases = tl.zeros([1, BLOCK], WIDE)
         for tile in tl.range(0, tiles, num_stages=3):
             row = _row_of_tile(tile, n_parts, turn, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
             present = row < n_rows
-            dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(
-                tl.float32
-            )
-            x = load_piece(in_ptr + row * in_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(
-                tl.float32
-            )
+            dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
+            x = load_piece(in_ptr + row * in_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
             mean = 0.0
             if CENTER:
                 mean = tl.load(mean_ptr + row, mask=present, other=0.0)
@@ -301,6 +300,11 @@ PLAIN_BACKWARD = (
     *(whole(256, most) for most in (2048, 6144)),
     ANY_LENGTH,
 )
+DOUBLE_BACKWARD = (
+    *(short(128, block, 8) for block in (32, 256)),
+    *(whole(256, most) for most in (2048, 4096)),
+    Tile(threads=512, block=2048, held=0, longest=ANY),
+)
 
 
 def constants(center: bool, *unused: str) -> dict[str, object]:
@@ -311,28 +315,26 @@ def constants(center: bool, *unused: str) -> dict[str, object]:
 def forward(name: str, tables: Tables, center: bool) -> kpack.Kernel:
     pointers = {"out_ptr": "*T", "in_ptr": "const *T", "weight_ptr": "const *T"}
     args = row_args("out_ptr", "in_ptr") | {"weight_ptr": kpack.in_(bytes="n_cols * sizeof(weight_ptr)")}
-    of_rows = {"rstd_ptr": "*fp32"}
+    of_rows = {"rstd_ptr": "*W"}
     if center:
         pointers["bias_ptr"] = "const *T"
-        of_rows["mean_ptr"] = "*fp32"
+        of_rows["mean_ptr"] = "*W"
         args["bias_ptr"] = kpack.in_(bytes="n_cols * sizeof(bias_ptr)")
     return kpack.Kernel(
         norm_kernel,
         name=name,
         signature={
-            **of_rows,
             "in_row_stride": "i64",
             "out_row_stride": "i64",
             "n_cols": "i32",
-            "eps": "fp32",
             "n_rows": "i64",
         },
         types={"T": ["fp16", "bf16"]},
         constexprs=constants(center, "bias_ptr"),
-        cases=cases(pointers, tables, without=["EDGES", "STAGES"]),
+        cases=cases(pointers, tables, without=["EDGES", "STAGES"], wide=of_rows | {"eps": "W"}),
         guard=STRIDES + "out_row_stride % ALIGN == 0",
         grid="cdiv(n_rows, ROWS)",
-        args=args | {pointer: kpack.out(bytes="n_rows * 4") for pointer in of_rows},
+        args=args | {pointer: kpack.out(bytes=f"n_rows * sizeof({pointer})") for pointer in of_rows},
     )
 
 
@@ -342,14 +344,12 @@ def backward(name: str, tables: Tables, center: bool) -> kpack.Kernel:
     of_rows = ["mean_ptr", "rstd_ptr"] if center else ["rstd_ptr"]
     args = row_args("dx_ptr", "dy_ptr", "in_ptr")
     args["weight_ptr"] = kpack.in_(bytes="n_cols * sizeof(weight_ptr)")
-    args |= {pointer: kpack.out(bytes="n_parts * n_cols * 4") for pointer in parts}
-    args |= {pointer: kpack.in_(bytes="n_rows * 4") for pointer in of_rows}
+    args |= {pointer: kpack.out(bytes=f"n_parts * n_cols * sizeof({pointer})") for pointer in parts}
+    args |= {pointer: kpack.in_(bytes=f"n_rows * sizeof({pointer})") for pointer in of_rows}
     return kpack.Kernel(
         norm_backward_kernel,
         name=name,
         signature={
-            **dict.fromkeys(parts, "*fp32"),
-            **dict.fromkeys(of_rows, "const *fp32"),
             "dx_row_stride": "i64",
             "dy_row_stride": "i64",
             "in_row_stride": "i64",
@@ -359,7 +359,13 @@ def backward(name: str, tables: Tables, center: bool) -> kpack.Kernel:
         },
         types={"T": ["fp16", "bf16"]},
         constexprs=constants(center, "dbias_ptr"),
-        cases=cases(pointers, tables, without=["EDGES", "STEP"], plain=PLAIN_BACKWARD),
+        cases=cases(
+            pointers,
+            tables,
+            without=["EDGES", "STEP"],
+            plain=PLAIN_BACKWARD,
+            wide=dict.fromkeys(parts, "*W") | dict.fromkeys(of_rows, "const *W"),
+        ),
         guard=STRIDES + "dx_row_stride % ALIGN == 0 and dy_row_stride % ALIGN == 0",
         grid="n_parts",
         args=args,

@@ -1,4 +1,6 @@
-"""RMSNorm of each row of a matrix, y = x / sqrt(mean of x^2 + eps) * weight, and its gradient, in float32.
+"""RMSNorm of each row of a matrix, y = x / sqrt(mean of x^2 + eps) * weight, and its gradient.
+
+Computed in float32, or float64 of float64: so are eps, `rstd` and the parts.
 
 Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves 1 / sqrt(...) of each row in
 `rstd`, which backward reads. Backward leaves the gradient of the weight in `n_parts` rows, for column_sums: twice as
@@ -9,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from norm import ANY_LENGTH, PLAIN_BACKWARD, backward, forward
-from rows import PLAIN, Tile, looped, short, whole
+from norm import ANY_LENGTH, DOUBLE_BACKWARD, PLAIN_BACKWARD, backward, forward
+from rows import DOUBLE, PLAIN, PLAIN_DOUBLE, Tile, looped, short, whole, widened
 
 if TYPE_CHECKING:  # building needs no torch
     import torch
@@ -33,7 +35,16 @@ SINGLE = [
     looped(1024, held=4, step=2),
 ]
 rms_norm = forward(
-    "rms_norm", {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}, center=False
+    "rms_norm",
+    {
+        (8, "T"): HALF,
+        (4, "fp32"): SINGLE,
+        (1, "T"): PLAIN,
+        (1, "fp32"): PLAIN,
+        (2, "fp64"): DOUBLE,
+        (1, "fp64"): PLAIN_DOUBLE,
+    },
+    center=False,
 )
 
 HALF_BACKWARD = [
@@ -71,12 +82,14 @@ rms_norm_backward = backward(
         (4, "fp32"): SINGLE_BACKWARD,
         (1, "T"): PLAIN_BACKWARD,
         (1, "fp32"): PLAIN_BACKWARD,
+        (2, "fp64"): DOUBLE_BACKWARD,
+        (1, "fp64"): DOUBLE_BACKWARD,
     },
     center=False,
 )
 
 
 def reference(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """What forward computes, in torch: in float32, rounded once at the end."""
-    x32 = x.float()
-    return (x32 * (x32.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.float()).to(x.dtype)
+    """What forward computes, in torch: rounded once at the end."""
+    wide = widened(x)
+    return (wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt() * widened(weight)).to(x.dtype)

@@ -5,15 +5,33 @@ A piece is a tile of [rows of a program, BLOCK columns]; a tuple of them is as m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
 import kpack
+
+if TYPE_CHECKING:  # building needs no torch
+    import torch
+
+
+LOG2_E = tl.constexpr(math.log2(math.e))
+
+
+@triton.jit
+def exp(x):
+    """exp(x). Of float32 in two instructions on NVIDIA, where tl.exp takes five: what is below 2^-126 becomes 0."""
+    if x.dtype == tl.float64:
+        y = tl.exp(x)
+    else:
+        y = tl.exp2(x * LOG2_E)
+    return y
 
 
 @triton.jit
@@ -139,7 +157,7 @@ class Tile:
 
 def short(threads: int, block: int, each: int, edges: bool = False, stages: int = 1) -> Tile:
     """Rows of up to `block` columns, so many that a thread has `each`."""
-    # At its edges a row may have three more columns than whole units of 16 bytes hold, of any type.
+    # At its edges a row may have three more columns than whole units of 16 bytes hold, of up to 4 bytes each.
     return Tile(
         threads, block, 1, block + 3 * edges, max(1, threads * each // block), edges=edges, stages=stages
     )
@@ -172,6 +190,15 @@ PLAIN = (
     *(whole(512, most) for most in (8192, 16384)),
     looped(512, held=4, step=4),
 )
+# float64: fewer columns in the registers of a thread, on any machine, and few variants.
+DOUBLE = (
+    *(short(64, block, 8) for block in (16, 64, 256)),
+    whole(128, 1024),
+    whole(256, 4096),
+    whole(512, 8192),
+    looped(512, held=1, step=1),
+)
+PLAIN_DOUBLE = DOUBLE[::2]
 
 
 def configs(
@@ -191,14 +218,22 @@ Tables = Mapping[tuple[int, str], Sequence[Tile]]
 
 
 def cases(
-    pointers: dict[str, str], tables: Tables, without: Sequence[str] = (), plain: Sequence[Tile] = PLAIN
+    pointers: Mapping[str, str],
+    tables: Tables,
+    without: Sequence[str] = (),
+    plain: Sequence[Tile] = PLAIN,
+    wide: Mapping[str, str] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """A case of kpack.Kernel for each table; `without` the constants that the kernel does not have."""
+    """A case of kpack.Kernel for each table; `without` the constants that the kernel does not have. In `wide` are the
+    parameters with W for the type that *T is computed in."""
     found = []
     for (align, type_), tiles in tables.items():
         hint = ":16" if align > 1 else ""
         signature = {name: text.replace("*T", f"*{type_}") + hint for name, text in pointers.items()}
-        choices = partial(configs, tiles=tuple(tiles), plain=plain, align=align, without=tuple(without))
+        double = type_ == "fp64"
+        signature |= {name: text.replace("W", "fp64" if double else "fp32") for name, text in wide.items()}
+        elsewhere = tiles if double else plain
+        choices = partial(configs, tiles=tuple(tiles), plain=elsewhere, align=align, without=tuple(without))
         found.append({"signature": signature, "configs": choices})
     return found
 
@@ -211,3 +246,8 @@ def row_args(out: str, *read: str) -> dict[str, kpack.Arg]:
         return f"max(0, (n_rows - 1) * {stride} + n_cols) * sizeof({pointer})"
 
     return {out: kpack.out(bytes=extent(out)), **{name: kpack.in_(bytes=extent(name)) for name in read}}
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """In the type that the kernels compute in, WIDE; for what stands beside them in torch."""
+    return x if x.dtype.itemsize == 8 else x.float()

@@ -1,22 +1,25 @@
-"""Softmax of each row of a matrix (log_softmax.py has the logarithm of it), computed in float32.
+"""Softmax of each row of a matrix (log_softmax.py has the logarithm of it).
 
-Rows of up to 2^30 columns, any stride, any alignment and any number; `-inf`, `inf` and NaN as torch has them. `out`
-and `in` may be the same memory. Short rows are computed several a program, longer ones each in the registers of one.
-Of the longest, a loop reads twice what registers do not hold, the second time from the cache while that has room.
+Computed in float32, or float64 of float64. Rows of up to 2^30 columns, any stride, any alignment and any number;
+`-inf`, `inf` and NaN as torch has them. `out` and `in` may be the same memory. Short rows are computed several a
+program, longer ones each in the registers of one. Of the longest, a loop reads twice what registers do not hold, the
+second time from the cache while that has room.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 from rows import (
+    DOUBLE,
+    PLAIN_DOUBLE,
     Tile,
     aligned_down,
     cases,
     edges,
+    exp,
     load_pieces,
     load_step,
     looped,
@@ -27,15 +30,13 @@ from rows import (
     store_piece,
     store_step,
     whole,
+    widened,
 )
 
 import kpack
 
 if TYPE_CHECKING:  # building needs no torch
     import torch
-
-
-LOG2_E = tl.constexpr(math.log2(math.e))
 
 
 @triton.jit
@@ -55,6 +56,7 @@ def softmax_kernel(
     ALIGN: tl.constexpr,  # what both strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
+    WIDE: tl.constexpr = tl.float64 if in_ptr.dtype.element_ty == tl.float64 else tl.float32
     # Multiples of ALIGN, as the guard has it; written like this, Triton knows it, and moves 16 bytes at a time.
     in_row_stride = in_row_stride // ALIGN * ALIGN
     out_row_stride = out_row_stride // ALIGN * ALIGN
@@ -72,7 +74,7 @@ def softmax_kernel(
     if EDGES:
         edge, in_edge, head, n_inner = edges(out_ptr, n_cols)
         in_edge = in_edge & present
-        ends = tl.load(in_ptr + edge, mask=in_edge, other=-float("inf")).to(tl.float32)
+        ends = tl.load(in_ptr + edge, mask=in_edge, other=-float("inf")).to(WIDE)
         edge_ptr = out_ptr + edge
         in_ptr += head
         out_ptr = aligned_down(out_ptr + head, ROWS)
@@ -90,45 +92,45 @@ def softmax_kernel(
         # Each unit of 16 bytes has a maximum and a sum of its own, so that a step exchanges nothing between threads.
         tl.static_assert(ROWS == 1)
         UNIT: tl.constexpr = 16 // SIZE if EDGES else ALIGN
-        largest = tl.full([BLOCK // UNIT], -float("inf"), tl.float32)
-        sums = tl.zeros([BLOCK // UNIT], tl.float32)
+        largest = tl.full([BLOCK // UNIT], -float("inf"), WIDE)
+        sums = tl.zeros([BLOCK // UNIT], WIDE)
         for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
             x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_last")
-            x = tl.reshape(x, [STEP, BLOCK // UNIT, UNIT]).to(tl.float32)
+            x = tl.reshape(x, [STEP, BLOCK // UNIT, UNIT]).to(WIDE)
             new = tl.maximum(largest, tl.max(tl.max(x, axis=2), axis=0))
             safe = tl.where(new == -float("inf"), 0.0, new)  # a unit may have no column, or only such
-            step_sums = tl.sum(tl.sum(_power(x - safe[None, :, None]), axis=2), axis=0)
-            sums = sums * _power(largest - safe) + step_sums
+            step_sums = tl.sum(tl.sum(exp(x - safe[None, :, None]), axis=2), axis=0)
+            sums = sums * exp(largest - safe) + step_sums
             largest = new
         tops = largest
         for piece in tl.static_range(HELD):
-            tops = tl.maximum(tops, tl.max(_units(held[piece], BLOCK, UNIT), axis=1))
+            tops = tl.maximum(tops, tl.max(_units(held[piece], BLOCK, UNIT, WIDE), axis=1))
         top = tl.max(tops, axis=0)
         if EDGES:
             top = tl.maximum(top, tl.max(tl.max(ends, axis=1), axis=0))
-        sums *= _power(largest - top)
+        sums *= exp(largest - top)
         for piece in tl.static_range(HELD):
-            sums += tl.sum(_power(_units(held[piece], BLOCK, UNIT) - top), axis=1)
+            sums += tl.sum(exp(_units(held[piece], BLOCK, UNIT, WIDE) - top), axis=1)
         total = tl.sum(sums, axis=0)
         if EDGES:
-            total += tl.sum(tl.sum(_power(ends - top), axis=1), axis=0)
+            total += tl.sum(tl.sum(exp(ends - top), axis=1), axis=0)
     else:
-        top = tl.full([ROWS, BLOCK], -float("inf"), tl.float32)
+        top = tl.full([ROWS, BLOCK], -float("inf"), WIDE)
         for piece in tl.static_range(HELD):
-            top = tl.maximum(top, held[piece].to(tl.float32))
+            top = tl.maximum(top, held[piece].to(WIDE))
         top = tl.max(top, axis=1)[:, None]
         if EDGES:
             top = tl.maximum(top, tl.max(ends, axis=1)[:, None])
-        sums = tl.zeros([ROWS, BLOCK], tl.float32)
+        sums = tl.zeros([ROWS, BLOCK], WIDE)
         for piece in tl.static_range(HELD):
-            power = _power(held[piece].to(tl.float32) - top)
+            power = exp(held[piece].to(WIDE) - top)
             sums += power
             if KEEP:
                 powers = powers + (power,)
         total = tl.sum(sums, axis=1)[:, None]
         if EDGES:
-            total += tl.sum(_power(ends - top), axis=1)[:, None]
+            total += tl.sum(exp(ends - top), axis=1)[:, None]
 
     if EDGES:
         tl.store(edge_ptr, _result(ends, top, total, LOG).to(out_ptr.dtype.element_ty), mask=in_edge)
@@ -136,24 +138,18 @@ def softmax_kernel(
         if KEEP:
             y = powers[piece] * (1.0 / total)
         else:
-            y = _result(held[piece].to(tl.float32), top, total, LOG)
+            y = _result(held[piece].to(WIDE), top, total, LOG)
         store_piece(out_ptr, y, piece * BLOCK, n_inner, present, BLOCK)
     if STEP > 0:
         for start in tl.range(HELD * BLOCK, n_inner, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_first").to(tl.float32)
+            x = _load_step(in_ptr, aligned, alike, at, n_inner, EDGES, "evict_first").to(WIDE)
             store_step(out_ptr, _result(x, top, total, LOG), at, n_inner)
 
 
 @triton.jit
-def _power(x):
-    """exp(x), of float32 in two instructions on NVIDIA; powers below 2^-126 are 0."""
-    return tl.exp2(x * LOG2_E)
-
-
-@triton.jit
-def _units(piece, BLOCK: tl.constexpr, UNIT: tl.constexpr):
-    return tl.reshape(piece, [BLOCK // UNIT, UNIT]).to(tl.float32)
+def _units(piece, BLOCK: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr):
+    return tl.reshape(piece, [BLOCK // UNIT, UNIT]).to(WIDE)
 
 
 @triton.jit
@@ -161,7 +157,7 @@ def _result(x, top, total, LOG):
     if LOG:
         y = x - top - tl.log(total)
     else:
-        y = _power(x - top) * (1.0 / total)
+        y = exp(x - top) * (1.0 / total)
     return y
 
 
@@ -295,6 +291,8 @@ TABLES = {
         looped(512, held=0, step=2, longest=28672, edges=True),
         looped(1024, held=0, step=4, edges=True),
     ],
+    (2, "fp64"): DOUBLE,
+    (1, "fp64"): PLAIN_DOUBLE,
 }
 
 
@@ -317,7 +315,7 @@ softmax = forward("softmax", log=False)
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """What the kernel computes, in torch: in float32, rounded once at the end."""
+    """What the kernel computes, in torch: rounded once at the end."""
     import torch
 
-    return torch.softmax(x.float(), dim=-1).to(x.dtype)
+    return torch.softmax(widened(x), dim=-1).to(x.dtype)

@@ -1,6 +1,7 @@
-"""The gradient of softmax (and of log-softmax), from what forward gave and the gradient of that, in float32.
+"""The gradient of softmax (and of log-softmax), from what forward gave and the gradient of that.
 
-Any stride, any alignment and any number of rows of up to 2^30 columns; `dx` and `dy` may be the same memory.
+Computed in float32, or float64 of float64. Any stride, any alignment and any number of rows of up to 2^30
+columns; `dx` and `dy` may be the same memory.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 from rows import (
+    DOUBLE,
     PLAIN,
+    PLAIN_DOUBLE,
     cases,
+    exp,
     load_pieces,
     load_step,
     looped,
@@ -22,6 +26,7 @@ from rows import (
     store_piece,
     store_step,
     whole,
+    widened,
 )
 
 import kpack
@@ -48,6 +53,7 @@ def softmax_backward_kernel(
     ALIGN: tl.constexpr,  # what the strides and n_cols are multiples of, in elements
     LONGEST: tl.constexpr,  # columns; for the guard alone
 ):
+    WIDE: tl.constexpr = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
     dx_row_stride = dx_row_stride // ALIGN * ALIGN
     y_row_stride = y_row_stride // ALIGN * ALIGN
     dy_row_stride = dy_row_stride // ALIGN * ALIGN
@@ -59,36 +65,36 @@ def softmax_backward_kernel(
 
     ys = load_pieces(y_ptr, n_cols, present, 0.0, BLOCK, HELD, "")
     dys = load_pieces(dy_ptr, n_cols, present, 0.0, BLOCK, HELD, "")
-    sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    sums = tl.zeros([ROWS, BLOCK], WIDE)
     if STEP > 0:
         for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            terms = load_step(dy_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+            terms = load_step(dy_ptr, at, n_cols, 0.0, "evict_last").to(WIDE)
             if not LOG:
-                terms *= load_step(y_ptr, at, n_cols, 0.0, "evict_last").to(tl.float32)
+                terms *= load_step(y_ptr, at, n_cols, 0.0, "evict_last").to(WIDE)
             sums += tl.sum(terms, axis=0)[None, :]
     for piece in tl.static_range(HELD):
         if LOG:
-            sums += dys[piece].to(tl.float32)
+            sums += dys[piece].to(WIDE)
         else:
-            sums += ys[piece].to(tl.float32) * dys[piece].to(tl.float32)
+            sums += ys[piece].to(WIDE) * dys[piece].to(WIDE)
     total = tl.sum(sums, axis=1)[:, None]
 
     for piece in tl.static_range(HELD):
-        dx = _gradient(ys[piece].to(tl.float32), dys[piece].to(tl.float32), total, LOG)
+        dx = _gradient(ys[piece].to(WIDE), dys[piece].to(WIDE), total, LOG)
         store_piece(dx_ptr, dx, piece * BLOCK, n_cols, present, BLOCK)
     if STEP > 0:
         for start in tl.range(HELD * BLOCK, n_cols, STEP * BLOCK):
             at = step_columns(start, BLOCK, STEP)
-            y = load_step(y_ptr, at, n_cols, 0.0, "evict_first").to(tl.float32)
-            dy = load_step(dy_ptr, at, n_cols, 0.0, "evict_first").to(tl.float32)
+            y = load_step(y_ptr, at, n_cols, 0.0, "evict_first").to(WIDE)
+            dy = load_step(dy_ptr, at, n_cols, 0.0, "evict_first").to(WIDE)
             store_step(dx_ptr, _gradient(y, dy, total, LOG), at, n_cols)
 
 
 @triton.jit
 def _gradient(y, dy, total, LOG):
     if LOG:
-        dx = dy - tl.exp(y) * total
+        dx = dy - exp(y) * total
     else:
         dx = y * (dy - total)
     return dx
@@ -111,7 +117,14 @@ SINGLE = [
     *(whole(1024, most) for most in (16384, 24576)),
     looped(512, held=4, step=2),
 ]
-TABLES = {(8, "T"): HALF, (4, "fp32"): SINGLE, (1, "T"): PLAIN, (1, "fp32"): PLAIN}
+TABLES = {
+    (8, "T"): HALF,
+    (4, "fp32"): SINGLE,
+    (1, "T"): PLAIN,
+    (1, "fp32"): PLAIN,
+    (2, "fp64"): DOUBLE,
+    (1, "fp64"): PLAIN_DOUBLE,
+}
 GUARD = (
     "n_cols <= LONGEST and n_cols % ALIGN == 0 and dx_row_stride % ALIGN == 0 and y_row_stride % ALIGN == 0"
     " and dy_row_stride % ALIGN == 0"
@@ -139,6 +152,6 @@ softmax_backward = backward("softmax_backward", log=False)
 
 
 def reference(y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    """What the kernel computes, in torch: in float32, rounded once at the end."""
-    y32, dy32 = y.float(), dy.float()
-    return (y32 * (dy32 - (y32 * dy32).sum(-1, keepdim=True))).to(y.dtype)
+    """What the kernel computes, in torch: rounded once at the end."""
+    wide_y, wide_dy = widened(y), widened(dy)
+    return (wide_y * (wide_dy - (wide_y * wide_dy).sum(-1, keepdim=True))).to(y.dtype)

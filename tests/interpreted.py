@@ -37,14 +37,15 @@ def load(name: str) -> ModuleType:
 def launch(kernel: kpack.Kernel, *args: Any) -> dict[str, Any]:
     """With a call's arguments in kpack's order; returns the constants that were taken."""
     fixed = dict(kernel.constexprs)
-    cases = kernel.cases or [{"signature": {}, "configs": lambda target: kernel.configs}]
+    cases = kernel.cases or [{"signature": {}}]
     names = [name for name in kernel.fn.arg_names if name in signature_of(kernel, cases[0])]
     call = dict(zip(names, args, strict=True))
     for case in cases:
         signature = signature_of(kernel, case)
         if not all(takes(kernel, text, call[name]) for name, text in signature.items()):
             continue
-        for config in case["configs"](parse_target("sm_90")):
+        configs = case.get("configs", kernel.configs)
+        for config in configs(parse_target("sm_90")) if callable(configs) else configs:
             known = {**call, **fixed, **config.kwargs, **FUNCTIONS}
             if eval(kernel.guard or "True", known):
                 grid = (eval(kernel.grid, known),)

@@ -60,7 +60,7 @@ def test_a_dry_run_is_an_error_that_shows_the_launch(built: Project) -> None:
     assert "n_cols=8 n_rows=2" in said
 
 
-def test_a_type_that_no_kernel_has_is_refused(built: Project, fake: Fake) -> None:
+def test_a_type_that_the_operator_does_not_have_is_refused(built: Project, fake: Fake) -> None:
     said = last_words(built, fake.environment(built.folder / "log"), dtype="float64", type="DOUBLE")
     assert "kpack::Softmax: expected a tensor of float, float16 or bfloat16" in said
 

@@ -34,11 +34,14 @@ def printed(folder: Path) -> str:
 
 
 def test_it_builds_for_both_vendors(printed: str) -> None:
-    assert "1 kernel, 271 images for gfx90a, sm_90" in printed
+    assert "1 kernel, 293 images for gfx90a, sm_90" in printed
 
 
 def test_it_lists_what_the_linker_brought_in(printed: str) -> None:
-    assert "linked kernels\n  softmax(*{fp16,bf16,fp32} out_ptr, const *{fp16,bf16,fp32} in_ptr" in printed
+    assert (
+        "linked kernels\n  softmax(*{fp16,bf16,fp32,fp64} out_ptr, const *{fp16,bf16,fp32,fp64} in_ptr"
+        in printed
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_it_shows_what_would_be_launched(printed: str, arch: str, image: str, bl
 
 
 def test_it_shows_what_a_wrong_call_is_told(printed: str) -> None:
-    assert "softmax: argument 2 'in_ptr': expected const *{fp16,bf16,fp32}, got *i32" in printed
+    assert "softmax: argument 2 'in_ptr': expected const *{fp16,bf16,fp32,fp64}, got *i32" in printed
 
 
 @pytest.mark.parametrize("standard", ["c++17", "c++20", "c++2b"])

@@ -50,13 +50,13 @@ WIDTHS = [
     131072,
     200001,
 ]
-DTYPES = ["float16", "bfloat16", "float32"]
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
 # Elements behind a row, of input and output.
 GAPS = {"contiguous": (0, 0), "padded": (64, 16), "odd": (1, 7), "alike": (3, 3)}
 ROWS = 37
 # One rounding of the type; float32: the sum of up to 200,001 powers in another order, and a fast exp.
-RTOL = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2e-5}
-ATOL = {"float16": 2**-24, "bfloat16": 1e-30, "float32": 1e-30}
+RTOL = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2e-5, "float64": 1e-12}
+ATOL = {"float16": 2**-24, "bfloat16": 1e-30, "float32": 1e-30, "float64": 1e-30}
 UNTOUCHED = 7.0
 INF, NAN = float("inf"), float("nan")
 
@@ -99,7 +99,7 @@ def test_softmax_is_torchs_and_leaves_the_gaps_alone(
 ) -> None:
     in_gap, out_gap = GAPS[gaps]
     source = cuda.full((ROWS, width + in_gap), NAN, device="cuda", dtype=getattr(cuda, dtype))
-    source[:, :width] = cuda.randn(ROWS, width, device="cuda") * 4
+    source[:, :width] = cuda.randn(ROWS, width, device="cuda", dtype=cuda.float64) * 4
     out = cuda.full((ROWS, width + out_gap), UNTOUCHED, device="cuda", dtype=source.dtype)
     softmax(out, source, source.stride(0), out.stride(0), width, ROWS)
     assert_softmax(out[:, :width], source[:, :width], dtype)
@@ -108,7 +108,7 @@ def test_softmax_is_torchs_and_leaves_the_gaps_alone(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pointers_that_are_aligned_to_one_element_only(cuda: Any, softmax: LoadedKernel, dtype: str) -> None:
-    memory = cuda.randn(2, 1 + 4 * 1024, device="cuda").to(getattr(cuda, dtype))
+    memory = cuda.randn(2, 1 + 4 * 1024, device="cuda", dtype=cuda.float64).to(getattr(cuda, dtype))
     x = memory[0][1:].view(4, 1024)
     out = cuda.empty(1 + 4 * 1024, device="cuda", dtype=x.dtype)[1:].view(4, 1024)
     softmax(out, x, 1024, 1024, 1024, 4)
@@ -180,8 +180,8 @@ def test_no_rows_are_no_launch(cuda: Any, softmax: LoadedKernel) -> None:
 
 
 def test_a_wrong_dtype_is_refused_by_name(cuda: Any, softmax: LoadedKernel) -> None:
-    x = cuda.ones(1, 8, device="cuda", dtype=cuda.float64)
-    with pytest.raises(kpack.errors.LaunchError, match=r"softmax: .*fp64"):
+    x = cuda.ones(1, 8, device="cuda", dtype=cuda.int64)
+    with pytest.raises(kpack.errors.LaunchError, match=r"softmax: .*i64"):
         softmax(x, x, 8, 8, 8, 1)
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_dtype_is_refused_by_name(cuda: Any, softmax: LoadedKernel) -> N
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_rows_than_a_program_has(cuda: Any, softmax: LoadedKernel, dtype: str, width: int) -> None:
     rows = 1001
-    x = cuda.randn(rows, width, device="cuda").to(getattr(cuda, dtype))
+    x = cuda.randn(rows, width, device="cuda", dtype=cuda.float64).to(getattr(cuda, dtype))
     out = cuda.full((rows + 1, width), UNTOUCHED, device="cuda", dtype=x.dtype)
     softmax(out, x, width, width, width, rows)
     assert_softmax(out[:rows], x, dtype)

@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the process that inter
 
 torch = pytest.importorskip("torch", reason="torch is what the norms are compared with")
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 NAMES = ["rms_norm", "layer_norm"]
 ROWS, PARTS = 5, 2
-EPS = 1e-5
+EPS = 2**-17  # which is exact: the interpreter makes float32 of a number
 WIDTHS = [1, 2, 63, 64, 100, 256, 1000, 2048, 4095, 5120, 12288, 20480, 50264]
 # Elements from the end of one row to the start of the next, of what is read and of what is written.
 GAPS = {"contiguous": (0, 0), "padded": (64, 16), "odd": (1, 7)}
 # Of forward: one rounding of the type. Of what is summed: relative to the longest of the terms.
-RTOL = {"fp16": 2**-9, "bf16": 2**-6, "fp32": 2e-5}
+RTOL = {"fp16": 2**-9, "bf16": 2**-6, "fp32": 2e-5, "fp64": 1e-13}
 UNTOUCHED = 7.0
 
 
@@ -40,9 +40,16 @@ class Case(NamedTuple):
 CASES = [Case(name, "fp16", width, "contiguous") for name, width in itertools.product(NAMES, WIDTHS)]
 CASES += [Case(name, "fp32", width, "contiguous") for name, width in itertools.product(NAMES, WIDTHS[::2])]
 CASES += [Case(name, "bf16", width, "contiguous") for name, width in itertools.product(NAMES, [100, 5120])]
-CASES += [Case(*case) for case in itertools.product(NAMES, ["fp16", "fp32"], [63, 5120], ["padded", "odd"])]
+CASES += [Case(name, "fp64", width, "contiguous") for name, width in itertools.product(NAMES, WIDTHS)]
+CASES += [
+    Case(*case) for case in itertools.product(NAMES, ["fp16", "fp32", "fp64"], [63, 5120], ["padded", "odd"])
+]
 # Rows whose mean is large beside what differs in them: a sum of squares would lose it.
 SHIFTED = [Case(name, "fp32", width, "shifted") for name in NAMES for width in (64, 5120, 50264)]
+
+
+def computed_in(case: Case) -> torch.dtype:
+    return torch.float64 if case.dtype == "fp64" else torch.float32
 
 
 class Inputs(NamedTuple):
@@ -56,7 +63,7 @@ def inputs(case: Case) -> Inputs:
     generator = torch.Generator().manual_seed(case.width)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(DTYPES[case.dtype])
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(DTYPES[case.dtype])
 
     x = random(ROWS, case.width)
     if case.gaps == "shifted":
@@ -94,8 +101,9 @@ def interpret(kernels: dict[str, Any], case: Case) -> dict[str, torch.Tensor]:
     source, dy = padded(x, in_gap, POISON), padded(dy, in_gap, POISON)
     out = padded(torch.full_like(x, UNTOUCHED), out_gap, UNTOUCHED)
     dx = out.clone()
-    mean, rstd = torch.full((2, ROWS), UNTOUCHED)
-    parts, bias_parts = torch.full((2, PARTS, case.width), UNTOUCHED)
+    wide = computed_in(case)
+    mean, rstd = torch.full((2, ROWS), UNTOUCHED, dtype=wide)
+    parts, bias_parts = torch.full((2, PARTS, case.width), UNTOUCHED, dtype=wide)
     dweight, dbias = torch.full((2, case.width), UNTOUCHED, dtype=x.dtype)
     numbers = (source.stride(0), out.stride(0), case.width, EPS, ROWS)
     back = (out.stride(0), dy.stride(0), source.stride(0), case.width, ROWS, PARTS)
@@ -164,7 +172,8 @@ def test_norms_are_torchs_and_leave_the_gaps_alone(
             assert (got[:, case.width :] == UNTOUCHED).all()
             got = got[:, : case.width]
         size = terms if name == "dx" else max(1.0, want.abs().max().item())
-        assert_close(got, want, 2e-5 if name in ("mean", "rstd") else RTOL[case.dtype], size)
+        of_rows = name in ("mean", "rstd")
+        assert_close(got, want, min(2e-5, RTOL[case.dtype]) if of_rows else RTOL[case.dtype], size)
 
 
 @pytest.mark.parametrize("case", SHIFTED, ids=str)
@@ -177,9 +186,12 @@ def test_a_large_mean_costs_no_digits_of_the_variance(
     torch.testing.assert_close(found["out"].double(), wanted["out"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "fp64"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_reference_beside_the_kernel_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case(name, "fp16", 1000, "contiguous")
+def test_the_reference_beside_the_kernel_agrees(
+    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(name, dtype, 1000, "contiguous")
     from interpreted import load
 
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "kernels")
@@ -187,7 +199,8 @@ def test_the_reference_beside_the_kernel_agrees(name: str, monkeypatch: pytest.M
     parameters = (weight, bias) if name == "layer_norm" else (weight,)
     got = load(name).reference(x, *parameters, EPS)
     want = expected(case)["out"]
-    assert_close(got, want, RTOL["fp16"], want.abs().max().item())
+    assert got.dtype == DTYPES[dtype]
+    assert_close(got, want, RTOL[dtype], want.abs().max().item())
 
 
 if __name__ == "__main__":

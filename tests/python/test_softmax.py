@@ -39,10 +39,10 @@ WIDTHS = [
     12000,
 ]
 WIDTHS += [16384, 20000, 32767, 50264, 65536, 70000]
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 # How far apart two results may be: one rounding of the type; absolute where fp16 has no more digits left.
-RTOL = {"fp16": 2**-10, "bf16": 2**-7, "fp32": 1e-5}
-ATOL = {"fp16": 2**-24, "bf16": 1e-30, "fp32": 1e-30}
+RTOL = {"fp16": 2**-10, "bf16": 2**-7, "fp32": 1e-5, "fp64": 1e-13}
+ATOL = {"fp16": 2**-24, "bf16": 1e-30, "fp32": 1e-30, "fp64": 1e-30}
 # Elements from the end of one row to the start of the next, in the input and in the output.
 GAPS = {"contiguous": (0, 0), "padded": (64, 16), "odd": (1, 7), "alike": (3, 3)}
 UNTOUCHED = 7.0  # what lies where the kernel has nothing to write
@@ -84,7 +84,8 @@ class Case(NamedTuple):
         return f"{self.name}-{self.dtype}-{self.width}-{self.gaps}"
 
 
-CASES = [Case("softmax", *case) for case in itertools.product(DTYPES, WIDTHS, GAPS)]
+CASES = [Case("softmax", *case) for case in itertools.product(["fp16", "bf16", "fp32"], WIDTHS, GAPS)]
+CASES += [Case("softmax", "fp64", *case) for case in itertools.product(WIDTHS, ["contiguous", "odd"])]
 CASES += [
     Case("log_softmax", *case) for case in itertools.product(DTYPES, WIDTHS[::3], ["contiguous", "odd"])
 ]
@@ -95,7 +96,8 @@ MANY_ROWS = [Case("softmax", dtype, width, "contiguous") for dtype in DTYPES for
 
 def random_rows(case: Case, rows: int = ROWS) -> torch.Tensor:
     generator = torch.Generator().manual_seed(case.width)
-    return torch.randn(rows, case.width, generator=generator).mul(4).to(DTYPES[case.dtype])
+    random = torch.randn(rows, case.width, generator=generator, dtype=torch.float64)
+    return random.mul(4).to(DTYPES[case.dtype])
 
 
 def special_rows(dtype: str, width: int) -> torch.Tensor:
@@ -106,7 +108,8 @@ def special_rows(dtype: str, width: int) -> torch.Tensor:
 
 def gradient_of(case: Case) -> torch.Tensor:
     generator = torch.Generator().manual_seed(case.width + 1)
-    return torch.randn(ROWS, case.width, generator=generator).to(DTYPES[case.dtype])
+    random = torch.randn(ROWS, case.width, generator=generator, dtype=torch.float64)
+    return random.to(DTYPES[case.dtype])
 
 
 # ---- in the process that interprets
@@ -194,7 +197,7 @@ def assert_softmax(name: str, got: torch.Tensor, x: torch.Tensor, dtype: str) ->
     # Not by the reference beside the kernel: one mistake in both would go unseen.
     expected = NAMES[name](x.double(), dim=-1).to(x.dtype)
     # A logarithm is a difference: its error does not shrink with it.
-    atol = ATOL[dtype] if name == "softmax" else 4e-6
+    atol = ATOL[dtype] if name == "softmax" else 1e-13 if dtype == "fp64" else 4e-6
     torch.testing.assert_close(got, expected, rtol=RTOL[dtype], atol=atol, equal_nan=True)
 
 
@@ -266,7 +269,10 @@ def test_the_reference_beside_the_kernel_agrees(
     assert_softmax(name, load(name).reference(x), x, dtype)
 
 
-def test_the_reference_of_the_gradient_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-5), ("fp64", 1e-13)])
+def test_the_reference_of_the_gradient_agrees(
+    dtype: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from interpreted import KERNELS, load
 
     monkeypatch.syspath_prepend(KERNELS)
@@ -274,8 +280,9 @@ def test_the_reference_of_the_gradient_agrees(monkeypatch: pytest.MonkeyPatch) -
     y = torch.softmax(x, dim=-1)
     dy = torch.randn(3, 100, dtype=torch.float64)
     y.backward(dy)
-    got = load("softmax_backward").reference(y.detach(), dy)
-    torch.testing.assert_close(got.double(), x.grad, rtol=1e-5, atol=1e-6)
+    got = load("softmax_backward").reference(y.detach().to(DTYPES[dtype]), dy.to(DTYPES[dtype]))
+    assert got.dtype == DTYPES[dtype]
+    torch.testing.assert_close(got.double(), x.grad, rtol=tolerance, atol=tolerance / 10)
 
 
 if __name__ == "__main__":
