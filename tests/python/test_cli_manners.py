@@ -359,31 +359,6 @@ def test_completion_is_silent_about_files_that_are_none(tmp_path: Path, content:
     assert completed("extract", str(tmp_path / "file"), "a/") == []
 
 
-def test_bash_completes(archive: Path, tmp_path: Path) -> None:
-    need("bash")
-    program = tmp_path / "bin" / "kpack"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(MAIN)} "$@"\n')
-    program.chmod(0o755)
-    script = f"""
-eval "$(kpack completion bash)"
-COMP_WORDS=(kpack explain {archive} so) COMP_CWORD=3
-_kpack_completion kpack so {archive}
-echo "${{COMPREPLY[@]}}"
-complete -p kpack
-"""
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    completions, registered = done.stdout.splitlines()
-    assert completions == "softmax"
-    assert "_kpack_completion" in registered
-
-
 @pytest.mark.parametrize(
     ("shell", "mark"), [("zsh", "#compdef kpack"), ("fish", "complete --no-files --command kpack")]
 )
