@@ -22,7 +22,8 @@ from kpack.objfile.host import find_host
 from kpack.progress import progress_bar
 from kpack.spec import Kernel, Plan, expand, takes_all_of, without
 from kpack.target import Target, parse_targets
-from kpack.tuning.bake import Baked, Tables, bake, read_tables, unneeded, unused_entries
+from kpack.tuning.bake import Baked, bake, unneeded
+from kpack.tuning.tables import Tables, foreign_entries, read_tables, unused_entries
 
 if TYPE_CHECKING:
     from kpack.compile.pool import Job
@@ -44,6 +45,7 @@ def build(
     timeout_s: float = 600.0,
     tuned: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     keep: str = "all",
+    part: bool = False,
 ) -> Pack:
     """Compile every variant of `kernels` for every `arch`, without a GPU.
 
@@ -57,9 +59,10 @@ def build(
                of which nothing compiled is packed, too, so that programs link, and a launch of it says why
     timeout_s  for one variant and target, seconds; then its compiler is ended, which is a failure like others
     tuned      tuning tables, one path or several, to bake in: of one key the last entry. Entries that are not of these
-               kernels, variants and targets are left out with a warning that counts them by reason
+               kernels, variants and targets are left out with a warning that counts them by file and reason
     keep       "all" variants, or "tuned": for targets and overloads that the tables have entries of, those that an
                entry chooses, and as few others as all calls of the rest need
+    part       one of several archives that `kpack.join.join` makes one: of entries of other kernels nothing is said
 
     What compiles, but needs more threads or shared memory than any device of its target has, is left out where there
     is an alternative for all of its calls; otherwise it is packed, with a warning.
@@ -122,19 +125,27 @@ def build(
     for plan in plans:
         missing = {(job.variant, job.target.name) for job, _ in failed if job.plan is plan}
         origin = origin_of(plan, targets, built=bool(images[plan.name]))
-        part = _Part(
+        made = _Part(
             plan=without(plan, missing),
             images=tuple(images[plan.name]),
             failures=tuple(failures[plan.name]),
             info=origin["info"],
             source_key=origin["source_key"],
         )
-        parts.append(part.tuned(plan, missing, tables, keep))
-    if unused := unused_entries(tables, {part.plan.name: part.baked for part in parts}):
+        parts.append(made.tuned(plan, missing, tables, keep))
+    if unused := _unused(tables.of(plan.name for plan in plans) if part else tables, parts):
         warnings.warn(unused, stacklevel=2)
 
     # Packing is left to write(): it takes the archive's name, and no time.
     return Pack(name=name, host=host, targets=targets, parts=tuple(parts))
+
+
+def _unused(tables: Tables, parts: Iterable[_Part]) -> str:
+    """What of the tables is not baked in, for a warning."""
+    reasons = foreign_entries(tables, [part.plan.name for part in parts])
+    for part in parts:
+        reasons |= part.baked.unused if part.baked else {}
+    return unused_entries(tables, reasons)
 
 
 def expand_all(kernels: Iterable[Any], targets: tuple[Target, ...]) -> tuple[Plan, ...]:
@@ -230,7 +241,7 @@ class _Part:
 
     def tuned(self, plan: Plan, missing: set[tuple[int, str]], tables: Tables, keep: str) -> _Part:
         """With what tables say of it. `plan`: as it was before what is `missing`."""
-        entries = [entry for entry in tables.entries if entry.kernel == plan.name]
+        entries = [entry for entry in tables.by_key.values() if entry.kernel == plan.name]
         if not entries:
             return self
         baked = bake(self.plan, self.images, self.source_key, entries, self.images)

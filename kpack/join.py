@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,13 +13,19 @@ from kpack.objfile.archive import Member, read_archive, write_archive
 from kpack.objfile.encode import encode_index
 from kpack.objfile.listing import PackListing
 from kpack.objfile.reading import read_pack
+from kpack.tuning.tables import read_tables, unclaimed_entries
 
 __all__ = ["join"]
 
 
-def join(archives: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Path:
+def join(
+    archives: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    tuned: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
     """Write the kernels of all archives, with an index of all, to `output`: the bytes that one build of all would
-    have written. A kernel that several have is taken once.
+    have written. A kernel that several have is taken once. `tuned`: the tables that are baked into them; of entries
+    that are of no kernel of theirs, a warning tells.
 
     Raises FormatError for a file that is no archive of kpack's, and PackError where packs, hosts or two kernels of
     one name differ, and for what cannot be written.
@@ -43,6 +50,8 @@ def join(archives: Iterable[str | os.PathLike[str]], output: str | os.PathLike[s
     kernels = sorted((each for each in members.values() if each.name in homes), key=lambda each: each.name)
     others = sorted((each for each in members.values() if each.name not in homes), key=lambda each: each.file)
     write_archive(output, [*kernels, *others, encode_index(first.name, kernels, host=first.host)])
+    if unclaimed := unclaimed_entries(read_tables(tuned), first.name, sorted(homes)):
+        warnings.warn(unclaimed, stacklevel=2)
     return Path(output)
 
 

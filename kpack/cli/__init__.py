@@ -55,7 +55,7 @@ def main() -> None:
         print("kpack: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except KpackError as error:
-        _refuse(str(error))
+        _refuse(str(error), page=error.page)
     except BrokenPipeError:  # whoever read the output has seen enough
         _drop_output()
         sys.exit(_REFUSED)
@@ -77,11 +77,14 @@ def _warn(message: Warning | str, *where: Any, **facts: Any) -> None:
     print(f"kpack: warning: {message}", file=sys.stderr)
 
 
-def _refuse(reason: str, status: int = _REFUSED) -> NoReturn:
+def _refuse(reason: str, status: int = _REFUSED, page: str = "") -> NoReturn:
+    """With the page that has causes and remedies; a traceback ends with it anyway."""
     if os.environ.get("KPACK_TRACEBACK") == "1":
         sys.excepthook(*sys.exc_info())
     else:
         print(f"kpack: {reason}", file=sys.stderr)
+        if page:
+            print(f"kpack: see {page}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -86,6 +86,11 @@ __all__ = ["build"]
     help="Variants: all, or where tables have entries only what they choose, and what other calls need.",
 )
 @click.option(
+    "--part",
+    is_flag=True,
+    help="One of several archives for kpack join: does not warn of tables' entries of other kernels.",
+)
+@click.option(
     "--depfile",
     type=click.Path(dir_okay=False),
     help="Write here, as a rule of make, what the archive was made of: kernel files, and what they import and read.",
@@ -105,6 +110,7 @@ def build(
     timeout: float,
     tables: tuple[str, ...],
     keep: str,
+    part: bool,
     depfile: str | None,
     as_json: bool,
     quiet: bool,
@@ -136,6 +142,7 @@ def build(
             timeout_s=timeout,
             tuned=tables,
             keep=keep,
+            part=part,
         )
     if depfile and reads:
         # A folder changes when a kernel file comes, but also when the archive is written to it.

@@ -24,9 +24,16 @@ __all__ = ["join"]
 )
 @click.argument("archives", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="The archive, for example libtk.a.")
-def join(archives: tuple[str, ...], output: str) -> None:
+@click.option(
+    "--tuned",
+    "tables",
+    multiple=True,
+    type=click.Path(),
+    help="A tuning table that is baked in: warns of what is of no kernel of these archives; repeatable.",
+)
+def join(archives: tuple[str, ...], output: str, tables: tuple[str, ...]) -> None:
     """Make one archive of several of one pack: what was built file by file, with the same --name, as if at once."""
     from kpack.join import join as join_archives
 
     check_output(Path(output))
-    join_archives(archives, output)
+    join_archives(archives, output, tables)

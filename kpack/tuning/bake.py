@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,43 +15,24 @@ from kpack.objfile.store import choose
 from kpack.spec import Plan, Variant
 from kpack.target import Target, images_for, parse_target
 from kpack.tuning.key import KeyRule, overload_text, tuning_hash
-from kpack.tuning.table import Entry, read_table
+from kpack.tuning.table import Entry
+from kpack.tuning.tables import Key
 
-__all__ = ["Baked", "Tables", "bake", "read_tables", "unneeded", "unused_entries"]
+__all__ = ["Baked", "bake", "unneeded"]
 
 Images = Sequence[tuple[int, Image]]  # by number of the variant
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """What several tables say: of one key the last entry."""
-
-    entries: tuple[Entry, ...]
-    rejected: tuple[str, ...]
-    """lines that are no entries, with file, number and reason"""
-
-
-def read_tables(paths: Iterable[str | os.PathLike[str]]) -> Tables:
-    """Raises FormatError for a file that cannot be read."""
-    found: dict[tuple[str, str, str, str], Entry] = {}
-    rejected: list[str] = []
-    for path in paths:
-        table = read_table(path)
-        found.update((entry.key, entry) for entry in table.entries)
-        rejected += (f"{os.fspath(path)}:{each}" for each in table.rejected)
-    return Tables(tuple(found.values()), tuple(rejected))
-
-
-@dataclass(frozen=True, slots=True)
 class Baked:
-    """The entries that are of a kernel as it is built. `choices`: the hash of a variant by key; `unused`: why entries
-    are not of it, a line for each reason, with how many there are."""
+    """The entries that are of a kernel as it is built. `choices`: the hash of a variant by key."""
 
     choices: Mapping[int, int]
     hash: int
     matches: tuple[tuple[Entry, int], ...]
     """entries, and the number of the variant that each chooses"""
-    unused: tuple[str, ...]
+    unused: Mapping[Key, str]
+    """why entries are not of it"""
 
 
 def bake(plan: Plan, images: Images, source_key: str, entries: Iterable[Entry], trimmed: Images) -> Baked:
@@ -62,7 +41,7 @@ def bake(plan: Plan, images: Images, source_key: str, entries: Iterable[Entry], 
     kernel = _Kernel(plan, images, source_key)
     packed = _Kernel(plan, trimmed, source_key)
     matches: list[tuple[Entry, int]] = []
-    reasons: Counter[str] = Counter()
+    unused: dict[Key, str] = {}
     # What a smaller choice of variants does not tell apart any more, the most special entry decides.
     keyed: dict[int, tuple[int, int]] = {}
     for entry in entries:
@@ -70,7 +49,7 @@ def bake(plan: Plan, images: Images, source_key: str, entries: Iterable[Entry], 
             number = kernel.variant_of(entry)
             call = kernel.rules[plan.variants[number].overload].read(entry.call)
         except FormatError as error:
-            reasons[str(error)] += 1
+            unused[entry.key] = f"{plan.name}: {error}"
             continue
         matches.append((entry, number))
         key = packed.rules[plan.variants[number].overload].key(entry.device, call)
@@ -80,30 +59,8 @@ def bake(plan: Plan, images: Images, source_key: str, entries: Iterable[Entry], 
         {key: packed.hashes[number] for key, (_, number) in keyed.items()},
         packed.hash,
         tuple(matches),
-        tuple(_counted(reason, count) for reason, count in reasons.items()),
+        unused,
     )
-
-
-def unused_entries(tables: Tables, kernels: Mapping[str, Baked | None]) -> str:
-    """What of the tables is not baked into these kernels, and why, for a warning; "" if all is."""
-    others = Counter(entry.kernel for entry in tables.entries if entry.kernel not in kernels)
-    reasons = [reason for baked in kernels.values() if baked for reason in baked.unused]
-    for name, count in others.items():
-        is_op = name.startswith("op:")
-        words = "an op's choices are read from the file" if is_op else f"expected {', '.join(kernels)}"
-        reasons.append(_counted(f"{name}: {words}", count))
-    reasons += tables.rejected
-    if not reasons:
-        return ""
-    count = len(tables.entries) - sum(len(baked.matches) for baked in kernels.values() if baked)
-    return (
-        f"tuned: expected entries of what is built, got {count} others among {len(tables.entries)}, and "
-        f"{len(tables.rejected)} lines that are none; these are not baked in:\n  " + "\n  ".join(reasons)
-    )
-
-
-def _counted(reason: str, count: int) -> str:
-    return f"{reason} ({count} {'entry' if count == 1 else 'entries'})"
 
 
 class _Kernel:
@@ -129,23 +86,20 @@ class _Kernel:
 
     def variant_of(self, entry: Entry) -> int:
         """The variant that the entry chooses. Raises FormatError, with the reason, for another kernel's."""
-        name = self.plan.name
         if entry.hash != self.hash:
             raise FormatError(
-                f"{name}: expected hash {self.hash:016x}, got {entry.hash:016x}: measured on other variants"
+                f"expected hash {self.hash:016x}, got {entry.hash:016x}: measured on other variants; tune it again"
             )
         if entry.choice not in self.numbers:
-            raise FormatError(f"{name}: expected one of its variants, got {entry.choice!r}")
+            raise FormatError(f"expected one of its variants, got {entry.choice!r}")
         number = self.numbers[entry.choice]
         overload = self.rules[self.plan.variants[number].overload].overload
         if entry.overload != overload:
-            raise FormatError(
-                f"{name}: expected overload {overload!r} of {entry.choice}, got {entry.overload!r}"
-            )
+            raise FormatError(f"expected overload {overload!r} of {entry.choice}, got {entry.overload!r}")
         device = _device(entry)
         if device is None or not images_for(device, self.targets[entry.choice]):
             names = " ".join(target.name for target in self.targets[entry.choice])
-            raise FormatError(f"{name}: expected a device that runs {names}, got {entry.device}")
+            raise FormatError(f"expected a device that runs {names}, got {entry.device}")
         return number
 
 

@@ -34,7 +34,7 @@ ALL = {
 CODE = ("sh", "python", "c", "cpp", "cmake", "make")
 
 # Blocks that do not run, by page; each says why.
-NOT_RUN = {"README.md": 2, "docs/install.md": 2, "docs/tuning.md": 1}
+NOT_RUN = {"README.md": 2, "docs/cli.md": 1, "docs/install.md": 2, "docs/tuning.md": 1}
 # Pages with a test of their own below.
 OWN = ("docs/tuning.md", "docs/kernels.md")
 # Pages that make their libtk.a themselves.
@@ -137,7 +137,15 @@ def before(place: Place) -> None:
     (place.folder / "trials.json").write_text("[]\n")
 
 
-SETUPS = {"build": "ready_made", "languages": "torch", "report": "before"}
+@pytest.fixture
+def linked(place: Place) -> None:
+    """app and plugin.so, with the archive in them."""
+    (place.folder / "main.c").write_text("int main(void) { return 0; }\n")
+    whole = "-Wl,--whole-archive libtk.a -Wl,--no-whole-archive"
+    place.shell(f"gcc main.c {whole} -o app && gcc -shared {whole} -o plugin.so")
+
+
+SETUPS = {"cli": "linked", "build": "ready_made", "languages": "torch", "report": "before"}
 
 
 # ---- pages of their own kind

@@ -415,10 +415,13 @@ def test_options_reach_the_command(fake: Path, tmp_path: Path) -> None:
     table, part = project.source / "table.csv", project.build / "tk.kpack" / "one.a"
     archs = "--arch sm_90 --arch gfx90a --arch sm_80"
     assert sorted(asked)[0] == (
-        f"build --quiet --name other --host aarch64 {archs} --on-error skip --jobs 2 --tuned {table} "
+        f"build --quiet --name other --host aarch64 {archs} --on-error skip --jobs 2 --tuned {table} --part "
         f"--output {part} --depfile {part}.d {project.source / 'one.py'}"
     )
-    assert asked[2] == f"join {part} {part.with_name('two.a')} --output {project.build / 'libtk.a'}"
+    assert (
+        asked[2]
+        == f"join --tuned {table} {part} {part.with_name('two.a')} --output {project.build / 'libtk.a'}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,35 @@ def test_what_nobody_thought_of_is_a_line_with_its_own_status(archive: Path) -> 
     assert done.stderr.startswith("Traceback (most recent call last)")
 
 
+SECTIONS = ROOT / "docs" / "errors.md"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "section"),
+    [
+        (["ls", "absent.a"], "formaterror"),
+        (["ls", "--json", "absent.a"], "formaterror"),
+        (["build", "one.py", "--arch", "sm_9", "-o", "libtk.a"], "targeterror"),
+        (["build", "one.py", "--arch", "sm_9", "-o", "libtk.a", "--json"], "targeterror"),
+        (["build", "one.py", "--arch", "sm_90", "-o", "libtk.so"], "packerror"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else " ".join(given[:2]),
+)
+def test_the_last_line_of_an_error_is_where_its_page_is(arguments: list[str], section: str) -> None:
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, *_, last = done.stderr.splitlines()
+    assert first.startswith("kpack: ") and "errors.md" not in first
+    assert last == f"kpack: see {SECTIONS}#{section}"
+    assert done.stderr.count("errors.md") == 1
+
+
+def test_a_traceback_has_the_page_once() -> None:
+    done = command("--traceback", "ls", "absent.a")
+    assert done.stderr.splitlines()[-1] == f"see {SECTIONS}#formaterror"
+    assert done.stderr.count("errors.md") == 1
+
+
 def test_warnings_are_lines_of_kpack(archive: Path) -> None:
     plant = (
         "import warnings, kpack.objfile.reading as r; old = r.read_packs\n"
@@ -328,31 +357,6 @@ def test_completion_is_silent_about_files_that_are_none(tmp_path: Path, content:
         (tmp_path / "file").write_bytes(content)
     assert completed("explain", str(tmp_path / "file"), "") == []
     assert completed("extract", str(tmp_path / "file"), "a/") == []
-
-
-def test_bash_completes(archive: Path, tmp_path: Path) -> None:
-    need("bash")
-    program = tmp_path / "bin" / "kpack"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(MAIN)} "$@"\n')
-    program.chmod(0o755)
-    script = f"""
-eval "$(kpack completion bash)"
-COMP_WORDS=(kpack explain {archive} so) COMP_CWORD=3
-_kpack_completion kpack so {archive}
-echo "${{COMPREPLY[@]}}"
-complete -p kpack
-"""
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    completions, registered = done.stdout.splitlines()
-    assert completions == "softmax"
-    assert "_kpack_completion" in registered
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def test_the_compiler_is_ccs(archive: Path, tmp_path: Path) -> None:
 def test_without_a_compiler_the_way_out_is_told(archive: Path) -> None:
     done = explain(archive, "copy", *GOOD, "--arch", "sm_80", CC="/absent/cc")
     assert done.returncode == 1
-    assert done.stderr == (
+    assert done.stderr.startswith(
         f"kpack: {archive}: expected a C compiler to link it with, got No such file or directory for '/absent/cc'; "
         "set CC, or give a shared object that it is linked into\n"
     )

@@ -21,7 +21,7 @@ FLOORS = [
     {"_runtime", "errors", "objfile"},
     {"alike", "depfile", "naming", "needs", "objfile.abi", "paths", "progress", "tuning"},
     {"target", "tuning.key", "tuning.table"},
-    {"expr.*"},
+    {"expr.*", "tuning.tables"},
     {"spec.*"},
     {"objfile.elf", "objfile.archive", "objfile.listing"},
     {"image.*", "objfile.host", "objfile.section", "objfile.words"},

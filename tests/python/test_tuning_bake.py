@@ -17,6 +17,7 @@ import pytest
 
 import kpack
 from kpack.build import Pack
+from kpack.join import join
 from kpack.objfile.listing import KernelListing
 from kpack.objfile.reading import read_pack
 from kpack.tuning.key import bucket, tuning_hash
@@ -210,18 +211,94 @@ def test_what_is_not_of_the_archive_is_left_out_with_its_reason(folder: Path, tm
     assert pack.tuned_entries == 1
     said = str(caught[0].message)
     for part in (
-        "got 9 others among 10, and 1 lines that are none",
+        f"\n  {tmp_path / 't.csv'}: used 1 of 10 entries:\n",
         "paste: expected copy (1 entry)",
         "op:copies: an op's choices are read from the file (1 entry)",
-        f"copy: expected hash {hash_of(kernel):016x}, got 0000000000000007: measured on other variants (2 entries)",
+        f"copy: expected hash {hash_of(kernel):016x}, got 0000000000000007: "
+        "measured on other variants; tune it again (2 entries)",
         "copy: expected a device that runs sm_80, got gfx90a:sramecc+:xnack-/104 (1 entry)",
         "copy: expected a device that runs sm_80, got sm_90/132 (1 entry)",
         "copy: expected one of its variants, got 'fp64.BLOCK1' (1 entry)",
         f"copy: expected overload {call.overload!r} of {good.choice}, got '*fp64' (1 entry)",
-        "expected n=integer 16=in_ptr,out_ptr null=add_ptr, got 'm=4' in 'm=4' (1 entry)",
+        "copy: expected n=integer 16=in_ptr,out_ptr null=add_ptr, got 'm=4' in 'm=4' (1 entry)",
         f"{tmp_path / 't.csv'}:13: expected 9 values, got fewer",
     ):
         assert part in said
+
+
+def test_each_file_is_told_apart_and_one_that_does_all_it_says_is_not_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    _, kernel = build(folder)
+    call, other = [entry for _, entry in entries(kernel, seed=5, count=20).values()][:2]
+    files = {
+        "good.csv": [call, other],
+        "stale.csv": [replace(call, hash=7, device="sm_90/132"), replace(other, device="sm_86/0")],
+        "amd.csv": [replace(call, device="gfx942/304"), replace(other, device="gfx942/304")],
+        "old.csv": [replace(call, device="sm_87/0")],
+        "new.csv": [replace(call, device="sm_87/0", median_us=3)],
+    }
+    for name, made in files.items():
+        merge_entries(tmp_path / name, made)
+    with pytest.warns(UserWarning, match="tuned: ") as caught:
+        pack, _ = build(folder, tuned=[tmp_path / name for name in files])
+    assert pack.tuned_entries == 4
+    assert str(caught[0].message).splitlines() == [
+        "tuned: expected entries of what is built, got others, which are not baked in:",
+        f"  {tmp_path / 'stale.csv'}: used 1 of 2 entries:",
+        f"    copy: expected hash {hash_of(kernel):016x}, got 0000000000000007: measured on other variants; "
+        "tune it again (1 entry)",
+        f"  {tmp_path / 'amd.csv'}: used 0 of 2 entries:",
+        "    copy: expected a device that runs sm_80, got gfx942/304 (2 entries)",
+        f"  {tmp_path / 'old.csv'}: used 0 of 1 entry:",
+        "    replaced by a later entry of the same key (1 entry)",
+    ]
+
+
+def test_that_some_entries_are_replaced_is_no_warning(folder: Path, tmp_path: Path) -> None:
+    _, kernel = build(folder)
+    made = [entry for _, entry in entries(kernel, seed=5, count=20).values()][:2]
+    merge_entries(tmp_path / "old.csv", made)
+    merge_entries(tmp_path / "new.csv", made[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pack, _ = build(folder, tuned=[tmp_path / "old.csv", tmp_path / "new.csv"])
+    assert pack.tuned_entries == 2
+
+
+def test_of_a_part_what_is_of_other_kernels_is_told_by_the_join(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text(KERNELS.replace('name="copy"', 'name="more"'))
+    parts = [tmp_path / "copy.a", tmp_path / "more.a"]
+    _, kernel = build(folder)
+    good = next(entry for _, entry in entries(kernel, seed=5, count=20).values())
+    made = [
+        good,
+        replace(good, device="gfx942/304"),
+        replace(good, kernel="more"),
+        replace(good, kernel="nil"),
+    ]
+    merge_entries(tmp_path / "t.csv", made)
+    with (tmp_path / "t.csv").open("a") as table:
+        table.write("garbage\n")
+    said = []
+    for source, part in zip((folder / "copy.py", tmp_path / "more.py"), parts, strict=True):
+        with pytest.warns(UserWarning, match="tuned: expected entries of what is built") as caught:
+            kpack.build(source, "sm_80", name="tk", tuned=tmp_path / "t.csv", part=True).write(part)
+        said += [str(each.message).splitlines()[1:] for each in caught]
+    assert said[0] == [
+        f"  {tmp_path / 't.csv'}: used 1 of 2 entries:",
+        "    copy: expected a device that runs sm_80, got gfx942/304 (1 entry)",
+    ]
+    assert said[1][0] == f"  {tmp_path / 't.csv'}: used 0 of 1 entry:"
+    with pytest.warns(
+        UserWarning, match="tuned: expected entries of kernels of pack tk, got others"
+    ) as caught:
+        join(parts, tmp_path / "libtk.a", [tmp_path / "t.csv"])
+    assert str(caught[0].message).splitlines()[1:] == [
+        f"  {tmp_path / 't.csv'}: 1 of 4 entries left out:",
+        "    nil: expected copy, more (1 entry)",
+        f"    {tmp_path / 't.csv'}:7: expected 9 values, got fewer",
+    ]
 
 
 def test_an_entry_of_a_later_device_of_the_same_major_is_taken(folder: Path, tmp_path: Path) -> None:
@@ -336,7 +413,13 @@ def test_the_command_line_says_what_was_baked_and_dropped(folder: Path, tmp_path
         r"tuned: \d+ choices baked in; \d+ images that none of them takes dropped: code was \S+ kB, is \S+ kB",
         done.stdout,
     )
-    assert "kpack: warning: tuned: expected entries of what is built, got 1 others among" in done.stderr
+    assert "kpack: warning: tuned: expected entries of what is built, got others" in done.stderr
     assert "UserWarning" not in done.stderr
+    tuned = ["--tuned", tmp_path / "t.csv"]
+    part = subprocess.run([*command, *tuned, "--part"], capture_output=True, text=True, check=True)
+    assert part.stderr == ""
+    joined = ["kpack", "join", tmp_path / "libtk.a", *tuned, "-o", tmp_path / "libtk.a"]
+    done = subprocess.run(joined, capture_output=True, text=True, check=True)
+    assert "kpack: warning: tuned: expected entries of kernels of pack tk, got others" in done.stderr
     listed = subprocess.run(["kpack", "ls", tmp_path / "libtk.a"], capture_output=True, text=True, check=True)
     assert re.search(r"tuned for \d+ keys", listed.stdout)

@@ -113,6 +113,28 @@ struct type_of<T, std::enable_if_t<std::is_integral<T>::value && !std::is_same<T
 
 // ---- Arguments --------------------------------------------------------------------------------------
 
+namespace detail {
+
+template <class A>
+constexpr void no_array() {
+  static_assert(!std::is_array<A>::value,
+                "kpack: an array is memory of the program: pass a pointer to memory of the device");
+}
+
+// The element type of a tensor at a pointer.
+template <class P>
+constexpr uint8_t element_at() {
+  constexpr uint8_t type = type_of<std::remove_cv_t<std::remove_pointer_t<std::decay_t<P>>>>::value;
+  no_array<P>();
+  static_assert(type != KPK_VOID || std::is_array<P>::value,
+                "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
+  return type;
+}
+template <class P>
+using IfPointer = std::enable_if_t<std::is_pointer<std::decay_t<P>>::value>;
+
+}  // namespace detail
+
 // A device pointer whose element type only the program knows at run time.
 class KPACK_TYPE Pointer {
  public:
@@ -131,6 +153,12 @@ class KPACK_TYPE Pointer {
 };
 inline Pointer ptr(void *address, DType type) { return {address, type, false}; }
 inline Pointer ptr(const void *address, DType type) { return {address, type, true}; }
+// Does not compile: of an array that the device reads as well, say &array[0].
+template <class T, size_t N>
+Pointer ptr(T (&array)[N], DType type) {
+  detail::no_array<T[N]>();
+  return ptr(&array[0], type);
+}
 
 // A tensor in device memory, for a parameter that is a host tensor descriptor (see kpk_tensor):
 //   kernel(stream, kpack::TensorDescriptor(out, {rows, columns}), kpack::TensorDescriptor(in, {rows, columns},
@@ -141,11 +169,10 @@ class KPACK_TYPE TensorDescriptor {
  public:
   using Sizes = std::initializer_list<int64_t>;
 
-  template <class T>
-  KPACK_INLINE TensorDescriptor(T *data, Sizes shape, Sizes strides = {})
-      : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
-    static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
-                  "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
+  // `data`: a pointer to elements.
+  template <class P, class = detail::IfPointer<P>>
+  KPACK_INLINE TensorDescriptor(const P &data, Sizes shape, Sizes strides = {})
+      : TensorDescriptor(data, detail::element_at<P>()) {
     set(shape.begin(), shape.size(), strides.begin(), strides.size());
   }
   KPACK_INLINE TensorDescriptor(const Pointer &data, Sizes shape, Sizes strides = {})
@@ -153,11 +180,10 @@ class KPACK_TYPE TensorDescriptor {
     set(shape.begin(), shape.size(), strides.begin(), strides.size());
   }
   // `rank` numbers each; `strides` null: contiguous.
-  template <class T>
-  KPACK_INLINE TensorDescriptor(T *data, const int64_t *shape, size_t rank, const int64_t *strides = nullptr)
-      : TensorDescriptor(data, type_of<std::remove_cv_t<T>>::value) {
-    static_assert(type_of<std::remove_cv_t<T>>::value != KPK_VOID,
-                  "kpack: no element type for this pointer: pass kpack::ptr(p, dtype)");
+  template <class P, class = detail::IfPointer<P>>
+  KPACK_INLINE TensorDescriptor(const P &data, const int64_t *shape, size_t rank,
+                                const int64_t *strides = nullptr)
+      : TensorDescriptor(data, detail::element_at<P>()) {
     set(shape, rank, strides, strides == nullptr ? 0 : rank);
   }
   KPACK_INLINE TensorDescriptor(const Pointer &data, const int64_t *shape, size_t rank,
@@ -242,6 +268,37 @@ template <class T>
 constexpr bool is_text =
     std::is_same<std::decay_t<T>, const char *>::value || std::is_same<std::decay_t<T>, char *>::value;
 
+// What is no argument of a kernel: one sentence that says why, and what to pass.
+template <class B>
+constexpr void refuse() {
+  using To = std::remove_cv_t<std::remove_pointer_t<B>>;
+  constexpr bool never = sizeof(const B *) == 0;
+  if constexpr (std::is_array<B>::value) {
+    no_array<B>();
+  } else if constexpr (std::is_function<To>::value || std::is_member_pointer<B>::value) {
+    static_assert(never,
+                  "kpack: a function or member is no kernel argument: pass a device pointer or a number");
+  } else if constexpr (std::is_pointer<B>::value && std::is_pointer<To>::value) {
+    static_assert(never,
+                  "kpack: a pointer to pointers has no element type: pass kpack::ptr(p, kpack::DType::i64)");
+  } else if constexpr (std::is_void<To>::value) {
+    static_assert(never,
+                  "kpack: a void* does not say its element type: pass kpack::ptr(p, kpack::DType::fp16)");
+  } else if constexpr (std::is_pointer<B>::value) {
+    static_assert(
+        never,
+        "kpack: no element type for this pointer: specialise kpack::type_of, or pass kpack::ptr(p, dtype)");
+  } else if constexpr (std::is_same<B, char>::value || std::is_same<B, wchar_t>::value) {
+    static_assert(never, "kpack: a character is no number: convert it, to int8_t or uint8_t for example");
+  } else if constexpr (std::is_arithmetic<B>::value) {
+    static_assert(never, "kpack: no kernel has a number of this type: convert it, to double or int64_t");
+  } else {
+    static_assert(never,
+                  "kpack: an object is no kernel argument: pass a device pointer, a number or text, or "
+                  "specialise kpack::type_of");
+  }
+}
+
 // The type code of an argument of type T; 0 where only the value knows it (kpack::Pointer, TensorDescriptor).
 template <class T>
 constexpr uint8_t code() {
@@ -258,17 +315,13 @@ constexpr uint8_t code() {
     static_assert(type_of<std::underlying_type_t<B>>::value != KPK_VOID,
                   "kpack: an enum of this underlying type is no number: convert it");
     return type_of<std::underlying_type_t<B>>::value;
-  } else if constexpr (std::is_pointer<B>::value) {
-    static_assert(!std::is_void<element<T>>::value,
-                  "kpack: a void* does not say its element type: pass kpack::ptr(p, kpack::DType::fp16)");
-    static_assert(
-        type_of<element<T>>::value != KPK_VOID,
-        "kpack: no element type for this pointer: specialise kpack::type_of, or pass kpack::ptr(p, dtype)");
+  } else if constexpr (std::is_pointer<B>::value && type_of<element<T>>::value != KPK_VOID) {
     return static_cast<uint8_t>(KPK_POINTER | type_of<element<T>>::value);
-  } else {
-    static_assert(type_of<B>::value != KPK_VOID,
-                  "kpack: not a kernel argument: pass a pointer, a number, or specialise kpack::type_of");
+  } else if constexpr (!std::is_pointer<B>::value && type_of<B>::value != KPK_VOID) {
     return type_of<B>::value;
+  } else {
+    refuse<B>();
+    return KPK_VOID;
   }
 }
 
@@ -291,6 +344,8 @@ kpk_arg arg(const T &value) {
     kpk_arg out = {0, type, 0, 0, 0};
     std::memcpy(&out.bits, &wide, sizeof wide);
     return out;
+  } else if constexpr (type == KPK_VOID) {
+    return {};  // refused
   } else {
     return {static_cast<uint64_t>(value), type, 0, 0, 0};
   }
@@ -340,8 +395,10 @@ constexpr unsigned packed_bytes() {
   constexpr uint8_t type = code<T>();
   if constexpr (std::is_pointer<B>::value && (type & KPK_POINTER) != 0) {
     return sizeof(void *);
+  } else if constexpr (type == 0) {
+    return 0;
   } else {
-    return type != 0 && is_as_its_code<B>(type) ? sizeof(B) : 0;
+    return is_as_its_code<B>(type) ? sizeof(B) : 0;
   }
 }
 
