@@ -161,25 +161,31 @@ ROWS_TIMES_COLUMNS = tl.constexpr(16384)  # of a tile of several rows, at most
 
 
 @triton.jit
-def _rows_of_turn(n_cols):
-    """A power of two, and at least the ROWS of any tile that takes so many columns."""
+def _tiles_of_turn(n_cols, ROWS: tl.constexpr):
+    """A power of two, for rows that are no fewer than the ROWS of any tile of so many columns; and which one."""
     less = tl.cdiv(ROWS_TIMES_COLUMNS, n_cols) - 1
     less |= less >> 1
     less |= less >> 2
     less |= less >> 4
     less |= less >> 8
-    return tl.maximum(less + 1, 2)
+    tiles = tl.maximum(less + 1, 2) // ROWS
+    log = tiles * 0
+    for bit in tl.static_range(14):
+        log += (tiles - 1) >> bit & 1
+    return tiles, log
 
 
 @triton.jit
-def _tiles_of_program(n_rows, n_parts, turn, ROWS: tl.constexpr):
-    return tl.cdiv(tl.cdiv(n_rows, turn) - tl.program_id(0), n_parts) * (turn // ROWS)
+def _tiles_of_program(n_rows, n_parts, tiles, ROWS: tl.constexpr):
+    return tl.cdiv(tl.cdiv(n_rows, tiles * ROWS) - tl.program_id(0), n_parts) * tiles
 
 
 @triton.jit
-def _row_of_tile(tile, n_parts, turn, ROWS: tl.constexpr):
-    tiles = turn // ROWS
-    return (tile // tiles * n_parts + tl.program_id(0)) * turn + tile % tiles * ROWS
+def _row_of_tile(tile, n_parts, tiles, log, ROWS: tl.constexpr):
+    turn = (tile >> log) * n_parts + tl.program_id(
+        0
+    )  # a division would be in the way of the next row's loads
+    return ((turn << log) + (tile & (tiles - 1))) * ROWS
 
 
 @triton.jit
@@ -195,9 +201,9 @@ def _in_registers(
     for _ in tl.static_range(HELD):
         dweights = dweights + (tl.zeros([ROWS, BLOCK], WIDE),)
         dbiases = dbiases + (tl.zeros([ROWS, BLOCK], WIDE),)
-    turn = _rows_of_turn(n_cols)
-    for tile in tl.range(0, _tiles_of_program(n_rows, n_parts, turn, ROWS), num_stages=STAGES):
-        row = _row_of_tile(tile, n_parts, turn, ROWS) + tl.arange(0, ROWS)[:, None].to(tl.int64)
+    tiles, log = _tiles_of_turn(n_cols, ROWS)
+    for tile in tl.range(0, _tiles_of_program(n_rows, n_parts, tiles, ROWS), num_stages=STAGES):
+        row = _row_of_tile(tile, n_parts, tiles, log, ROWS) + tl.arange(0, ROWS)[:, None].to(tl.int64)
         present = row < n_rows
         xs = load_pieces(in_ptr + row * in_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         dys = load_pieces(dy_ptr + row * dy_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
@@ -244,10 +250,10 @@ def _any_length(
 ):  # fmt: skip
     """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
     slower, and for any length."""
-    turn = _rows_of_turn(n_cols)
-    tiles = _tiles_of_program(n_rows, n_parts, turn, 1)
-    for tile in tl.range(0, tiles):
-        row = _row_of_tile(tile, n_parts, turn, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
+    tiles, log = _tiles_of_turn(n_cols, 1)
+    all_tiles = _tiles_of_program(n_rows, n_parts, tiles, 1)
+    for tile in tl.range(0, all_tiles):
+        row = _row_of_tile(tile, n_parts, tiles, log, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
         present = row < n_rows
         x_row = in_ptr + row * in_row_stride
         dy_row = dy_ptr + row * dy_row_stride
@@ -277,8 +283,8 @@ def _any_length(
     for start in tl.range(0, n_cols, BLOCK):
         dweights = tl.zeros([1, BLOCK], WIDE)
         dbiases = tl.zeros([1, BLOCK], WIDE)
-        for tile in tl.range(0, tiles, num_stages=3):
-            row = _row_of_tile(tile, n_parts, turn, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
+        for tile in tl.range(0, all_tiles, num_stages=3):
+            row = _row_of_tile(tile, n_parts, tiles, log, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
             present = row < n_rows
             dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
             x = load_piece(in_ptr + row * in_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
