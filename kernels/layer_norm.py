@@ -75,7 +75,7 @@ SINGLE_BACKWARD = [
     whole(128, 3072, each=4, stages=3),
     *(whole(512, most, each=4, stages=3) for most in (4096, 6144)),
     *(whole(256, most) for most in (8192, 10240)),
-    whole(256, 12288, each=4),
+    whole(512, 12288, each=4),
     whole(512, 16384, registers=128),
     ANY_LENGTH,
 ]

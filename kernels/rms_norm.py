@@ -55,7 +55,7 @@ HALF_BACKWARD = [
     whole(128, 3072, stages=3),
     Tile(256, 2048, 2, 4096, rows=2, stages=3),
     whole(128, 5120, stages=3),
-    whole(512, 6144, each=4),
+    whole(256, 6144),
     whole(256, 8192, stages=3),
     whole(256, 10240, each=4, stages=3),
     whole(512, 12288, stages=3),
@@ -70,9 +70,9 @@ SINGLE_BACKWARD = [
     Tile(128, 1024, 2, 2048, rows=2, stages=2),
     *(whole(128, most, stages=2) for most in (3072, 4096)),
     whole(128, 5120),
-    *(whole(256, most) for most in (6144, 8192)),
-    whole(512, 12288, each=4),
-    whole(512, 16384, each=4, registers=128),
+    whole(256, 6144),
+    *(whole(512, most, each=4) for most in (8192, 12288)),
+    whole(1024, 16384, each=4),
     ANY_LENGTH,
 ]
 rms_norm_backward = backward(
