@@ -3,9 +3,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "hunt.h"
 #include "message.h"
 #include "op.h"
+#include "session.h"
 
 namespace kpk {
 namespace {
@@ -108,11 +108,11 @@ kpk_status search_now(kpk_op &op, DeviceState &first, const Chosen &chosen, Cand
     tell_only(options, among.contenders[0].name, "nothing else may run this call");
     return KPK_OK;
   }
-  const Hunt what = {op.name, op_hash(op),          first.kernel->view,      *chosen.choices,
-                     rule,    chosen.call,          *first.device,           context,
-                     stream,  among.regions.data(), among.contenders.data(), among.count};
+  const Session session = {op.name, op_hash(op),          first.kernel->view,      *chosen.choices,
+                           rule,    chosen.call,          *first.device,           context,
+                           stream,  among.regions.data(), among.contenders.data(), among.count};
   SearchResult result = {};
-  if (const kpk_status status = hunt(what, options, &result)) return status;
+  if (const kpk_status status = run(session, options, &result)) return status;
   if (result.best_us > 0) *best = among.choices[result.best];
   return KPK_OK;
 }

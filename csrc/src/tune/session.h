@@ -9,8 +9,8 @@
 
 namespace kpk {
 
-// What is hunted for: the fastest contender for a call.
-struct Hunt {
+// What is searched for: the fastest contender for a call.
+struct Session {
   const char *kernel;  // as tables name it; of an op "op:<name>"
   uint64_t hash;
   const KernelView &view;  // of the kernel, of an op's first one
@@ -26,7 +26,7 @@ struct Hunt {
 };
 
 // KPK_OK with the best one, if `best_us` is not 0 (it is in the table then); else why there is none.
-kpk_status hunt(const Hunt &hunt, const kpk_tune_options &options, SearchResult *out);
+kpk_status run(const Session &session, const kpk_tune_options &options, SearchResult *out);
 
 // Options as the caller gave them, or as the settings say.
 kpk_status read_options(const kpk_tune_options *given, kpk_tune_options *out);

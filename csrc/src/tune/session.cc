@@ -1,4 +1,4 @@
-#include "hunt.h"
+#include "session.h"
 
 #include <cstring>
 
@@ -13,7 +13,7 @@ thread_local bool t_searching;
 
 // What a search tells while it runs.
 struct Listener {
-  const Hunt &hunt;
+  const Session &session;
   const kpk_tune_options &options;
   Entry *entry;
   const char *table;
@@ -52,9 +52,9 @@ bool copy_left_out(const Entry &entry, uint32_t copies, HostArray<char> *out, si
   return true;
 }
 
-void leave_out(const Hunt &hunt, const Entry &entry, const char *table, char *known, size_t bytes) {
-  for (uint32_t i = 0; i < hunt.count; ++i) {
-    Contender &contender = hunt.contenders[i];
+void leave_out(const Session &session, const Entry &entry, const char *table, char *known, size_t bytes) {
+  for (uint32_t i = 0; i < session.count; ++i) {
+    Contender &contender = session.contenders[i];
     contender.left_out_reason = reason_in(known + i * bytes, contender.name);
     if (contender.left_out_reason == nullptr && table != nullptr &&
         crashed_before(table, entry, contender.name))
@@ -75,7 +75,7 @@ void add_left_out(const char *name, const char *what, const char *reason, Text *
 
 void begin(void *user, uint32_t contender) {
   auto &listener = *static_cast<Listener *>(user);
-  const char *name = listener.hunt.contenders[contender].name;
+  const char *name = listener.session.contenders[contender].name;
   if (listener.table == nullptr) return;
   if (begin_trial(listener.table, *listener.entry, name) != KPK_OK) log_line("%s", kpk_message());
 }
@@ -83,17 +83,17 @@ void begin(void *user, uint32_t contender) {
 void end(void *user, uint32_t contender) {
   auto &listener = *static_cast<Listener *>(user);
   if (listener.table != nullptr)
-    end_trial(listener.table, *listener.entry, listener.hunt.contenders[contender].name);
+    end_trial(listener.table, *listener.entry, listener.session.contenders[contender].name);
 }
 
 void tell(void *user, const kpk_trial *trial) {
   auto &listener = *static_cast<Listener *>(user);
-  const Hunt &hunt = listener.hunt;
+  const Session &session = listener.session;
   if (trial->outcome == KPK_TRIAL_WRONG) add_left_out(trial->name, "wrong", nullptr, &listener.left_out);
   if (trial->outcome == KPK_TRIAL_FAILED)
     add_left_out(trial->name, "failed", trial->reason, &listener.left_out);
-  for (uint32_t i = 0; i < hunt.count; ++i) {
-    const Contender &contender = hunt.contenders[i];
+  for (uint32_t i = 0; i < session.count; ++i) {
+    const Contender &contender = session.contenders[i];
     if (contender.left_out && std::strcmp(contender.name, trial->name) == 0)
       add_left_out(contender.name, contender.left_out_reason, nullptr, &listener.left_out);
   }
@@ -108,31 +108,31 @@ void keep_entry(const Entry &entry, const char *table) {
 
 }  // namespace
 
-kpk_status hunt(const Hunt &hunt, const kpk_tune_options &options, SearchResult *out) {
+kpk_status run(const Session &session, const kpk_tune_options &options, SearchResult *out) {
   const char *table = settings().table;
   HostArray<char> device, overload, call, left_out, known;
   size_t known_bytes = 0;
   const bool written =
-      write_text(&device, [&](Text *text) { add_device_text(hunt.device, text); }) &&
+      write_text(&device, [&](Text *text) { add_device_text(session.device, text); }) &&
       write_text(&overload,
-                 [&](Text *text) { add_overload_text(hunt.view, *hunt.choices.overload, text); }) &&
-      write_text(&call, [&](Text *text) { add_call_text(hunt.view, hunt.rule, hunt.call, text); }) &&
+                 [&](Text *text) { add_overload_text(session.view, *session.choices.overload, text); }) &&
+      write_text(&call, [&](Text *text) { add_call_text(session.view, session.rule, session.call, text); }) &&
       left_out.allocate(kMessageBytes);
-  Entry entry = {hunt.kernel, hunt.hash, device.data(), overload.data(), call.data(), "", 0, 0, ""};
-  if (!written || !copy_left_out(entry, hunt.count, &known, &known_bytes))
-    return fail(KPK_ERROR_MEMORY, "%s: out of host memory for a search", hunt.kernel);
-  leave_out(hunt, entry, table, known.data(), known_bytes);
-  Listener listener = {hunt, options, &entry, table, Text(left_out.data(), left_out.size())};
+  Entry entry = {session.kernel, session.hash, device.data(), overload.data(), call.data(), "", 0, 0, ""};
+  if (!written || !copy_left_out(entry, session.count, &known, &known_bytes))
+    return fail(KPK_ERROR_MEMORY, "%s: out of host memory for a search", session.kernel);
+  leave_out(session, entry, table, known.data(), known_bytes);
+  Listener listener = {session, options, &entry, table, Text(left_out.data(), left_out.size())};
   SearchRequest request = {};
-  request.device = &hunt.device;
-  request.context = hunt.context;
-  request.stream = hunt.stream;
-  request.subject = hunt.kernel;
-  request.args = hunt.call.args;
-  request.count = hunt.call.count;
-  request.regions = hunt.regions;
-  request.contenders = hunt.contenders;
-  request.contender_count = hunt.count;
+  request.device = &session.device;
+  request.context = session.context;
+  request.stream = session.stream;
+  request.subject = session.kernel;
+  request.args = session.call.args;
+  request.count = session.call.count;
+  request.regions = session.regions;
+  request.contenders = session.contenders;
+  request.contender_count = session.count;
   request.flags = options.flags;
   request.budget_ns = options.budget_ns;
   request.tolerance = options.tolerance;
@@ -142,12 +142,12 @@ kpk_status hunt(const Hunt &hunt, const kpk_tune_options &options, SearchResult 
   request.user = &listener;
   if (const kpk_status status = search(request, out)) return status;
   if (out->best_us == 0) return KPK_OK;
-  entry.choice = hunt.contenders[out->best].name;
+  entry.choice = session.contenders[out->best].name;
   entry.median_us = out->best_us;
   entry.fixed_us = out->fixed_us;
   entry.left_out = left_out.data();
-  log_line("%s: tuned for %s on %s: %s, %.2f us (%s: %.2f us)", hunt.kernel, call.data(), device.data(),
-           entry.choice, entry.median_us, hunt.contenders[0].name, entry.fixed_us);
+  log_line("%s: tuned for %s on %s: %s, %.2f us (%s: %.2f us)", session.kernel, call.data(), device.data(),
+           entry.choice, entry.median_us, session.contenders[0].name, entry.fixed_us);
   keep_entry(entry, table);
   return KPK_OK;
 }
