@@ -217,8 +217,9 @@ class LoadedKernel:
         text. Loads nothing.
 
         `device`: a driver's number (CUDA's where CUDA has devices, else HIP's), "cuda:1", "hip:0", a torch.device,
-        or None for the first. `arch`: of a device that need not be there, "sm_90" ("": the first target that the
-        kernel has), for which memory may be the host's. Raises LaunchError for a value that no call takes.
+        or None for the first. `arch`: of a device that need not be there, "sm_90", or "sm_90/132" with so many
+        multiprocessors, for what was tuned on such a one ("": the first target that the kernel has). Its memory may
+        be the host's. Raises LaunchError for a value that no call takes.
         """
         try:
             return self._kernel.explain(args, _device(device), arch)

@@ -115,12 +115,24 @@ uint32_t first_image(const KernelView &view, const kpk_abi_variant &variant, con
   return best.index;
 }
 
+// 1 to 9999; nothing else.
+bool read_multiprocessors(const char *text, uint32_t *out) {
+  const size_t digits = std::strspn(text, "0123456789");
+  if (digits == 0 || digits > 4 || text[digits] != '\0') return false;
+  *out = static_cast<uint32_t>(std::strtoul(text, nullptr, 10));
+  return *out != 0;
+}
+
 }  // namespace
 
-bool describe_arch(const char *arch, Device *device) {
-  const size_t length = std::strlen(arch);
+bool describe_arch(const char *text, Device *device) {
+  const size_t length = std::strcspn(text, "/");
   if (length >= sizeof device->arch) return false;
-  std::memcpy(device->arch, arch, length + 1);
+  if (text[length] != '\0' && !read_multiprocessors(text + length + 1, &device->multiprocessors))
+    return false;
+  std::memcpy(device->arch, text, length);
+  device->arch[length] = '\0';
+  const char *arch = device->arch;
   device->max_threads = 1024;
   if (std::strncmp(arch, "sm_", 3) == 0 || std::strncmp(arch, "ptx_", 4) == 0) {
     char *end = nullptr;

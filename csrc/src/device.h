@@ -39,9 +39,9 @@ struct alignas(64) Device {
 constexpr uint32_t kMaxDevices = 64;       // of one driver
 constexpr uint32_t kMaxDeviceSlots = 192;  // CUDA, HIP, dry
 
-// Fills vendor, arch, capability and features from "sm_90" or "gfx90a:sramecc+:xnack-", and the limits
-// that all devices of the vendor have. False if `arch` is neither.
-bool describe_arch(const char *arch, Device *device);
+// Fills vendor, arch, capability and features from "sm_90" or "gfx90a:sramecc+:xnack-", the multiprocessors if
+// there are some ("sm_90/132"), and the limits that all devices of the vendor have. False if `text` is neither.
+bool describe_arch(const char *text, Device *device);
 
 // How far from ideal an image for `target` is on `device`: 0 exact; the smaller the better; -1 it does
 // not run there. The order: exact with features, exact, family (AMD: a generic processor, with features first),

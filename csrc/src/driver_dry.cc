@@ -33,13 +33,15 @@ extern const Driver kDry;
 
 // The device of this arch, made on first use; null if there is no such arch, or too many were used.
 const Device *device_named(const char *arch) {
-  const Lock lock(g_mutex);
-  for (uint32_t i = 0; i < g_device_count; ++i) {
-    if (std::strcmp(g_devices[i].arch, arch) == 0) return &g_devices[i];
-  }
-  if (g_device_count == kMaxArchs) return nullptr;
   Device device{};
   if (!describe_arch(arch, &device)) return nullptr;
+  const Lock lock(g_mutex);
+  for (uint32_t i = 0; i < g_device_count; ++i) {
+    const Device &known = g_devices[i];
+    if (std::strcmp(known.arch, device.arch) == 0 && known.multiprocessors == device.multiprocessors)
+      return &known;
+  }
+  if (g_device_count == kMaxArchs) return nullptr;
   device.driver = &kDry;
   device.slot = 2 * kMaxDevices + g_device_count;
   g_devices[g_device_count] = device;

@@ -32,7 +32,8 @@ __all__ = ["explain"]
 @click.argument("values", nargs=-1, metavar="[VALUE|NAME=VALUE]...", type=click.UNPROCESSED)
 @click.option(
     "--arch",
-    help="Of the device, which need not be there; without it the machine's, or the first target.",
+    help="Of the device, which need not be there; sm_90/132: with so many multiprocessors, for what was tuned on "
+    "one. Without it the machine's, or the first target.",
     shell_complete=complete_archs,
 )
 @click.option("--pack", help="Of the kernel, where FILE has several.")

@@ -314,6 +314,26 @@ def test_an_entry_of_a_later_device_of_the_same_major_is_taken(folder: Path, tmp
     assert "not tuned" in copy.explain(*call.arguments, arch="sm_80")
 
 
+def test_an_arch_with_its_multiprocessors_shows_what_was_tuned_there(folder: Path, tmp_path: Path) -> None:
+    _, kernel = build(folder)
+    call, entry = next(iter(entries(kernel, seed=5, count=20).values()))
+    merge_entries(tmp_path / "t.csv", [replace(entry, device="sm_80/108")])
+    build(folder, tuned=tmp_path / "t.csv")
+    copy = loaded(folder)
+    assert f"tuned, baked into the archive, for {call.call} on sm_80/108" in copy.explain(
+        *call.arguments, arch="sm_80/108"
+    )
+    for other in ("sm_80", "sm_80/107"):
+        assert "not tuned" in copy.explain(*call.arguments, arch=other)
+
+
+@pytest.mark.parametrize("arch", ["sm_80/", "sm_80/0", "sm_80/-1", "sm_80/12345", "sm_80/1x", "/108"])
+def test_an_arch_with_no_number_of_multiprocessors_is_refused(folder: Path, arch: str) -> None:
+    build(folder)
+    expected = f"expected an arch such as sm_90 or gfx90a, got '{arch}'"
+    assert expected in loaded(folder).explain(1, arch=arch)
+
+
 # ---- doing without
 
 

@@ -533,7 +533,8 @@ KPK_API const char *kpk_device_arch(kpk_device device);
 
 /* Use the dry driver from now on: everything but the driver call happens, for a device of `arch`, and
  * each launch returns KPK_DRY, or KPK_OK if `succeed` is not 0. `arch` null: the real drivers again; ""
- * the first target that a kernel has. Not while other threads launch.
+ * the first target that a kernel has; "sm_90/132" has so many multiprocessors, for tuned choices. Not while
+ * other threads launch.
  * The environment says the same with KPACK_DRIVER=dry:gfx90a (KPACK_DRIVER=dry: the first target a
  * kernel has). */
 KPK_API kpk_status kpk_use_dry_driver(const char *arch, int succeed);
