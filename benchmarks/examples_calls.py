@@ -4,7 +4,7 @@
 
 Both are softmax, built by their Makefiles of what lies in build/archives/examples. Each is measured in turns with ways
 to have the same by Triton's JIT, whose kernel is one that fits these matrices, as Triton's tutorials have it, and with
-torch.softmax. ONNX Runtime may be installed, or its wheel lie in build/carry; else it is left out.
+torch.softmax. ONNX Runtime may be installed, or its wheel lie in build/wheels; else it is left out.
 """
 
 from __future__ import annotations
@@ -198,9 +198,9 @@ def through_torch(call: Call) -> Call:
 
 
 def import_onnxruntime() -> ModuleType | None:
-    """Where it is not installed, from the wheel in build/carry; None when there is none."""
+    """Where it is not installed, from the wheel in build/wheels; None when there is none."""
     if find_spec("onnxruntime") is None:
-        wheels = sorted((ROOT / "build" / "carry").glob("onnxruntime-*.whl"))
+        wheels = sorted((ROOT / "build" / "wheels").glob("onnxruntime-*.whl"))
         if not wheels:
             return None
         zipfile.ZipFile(wheels[-1]).extractall(BUILD / "site-ort")
@@ -250,7 +250,7 @@ def of_onnxruntime() -> str:
     title = "## An operator of ONNX Runtime"
     module = import_onnxruntime()
     if module is None:
-        return f"{title}\n\nLeft out: expected onnxruntime installed, or its wheel in build/carry, got neither.\n"
+        return f"{title}\n\nLeft out: expected onnxruntime installed, or its wheel in build/wheels, got neither.\n"
     turns = "; ".join(
         f"{rows} x {columns}: {batches} batches of {calls} calls"
         for (rows, columns), (batches, calls) in ORT_TURNS.items()

@@ -3,7 +3,7 @@
     python3 benchmarks/launch_peers.py build/gpu/libtests.so [--cpp results/launch_overhead.json]
 
 Kernel args7 of tests/cpp/kernels.py: three pointers, four numbers, one warp. In one process, in turns: kpack from
-Python, Triton's JIT, torch.add of as few numbers, and, where a wheel of apache-tvm-ffi lies in build/carry, its cubin
+Python, Triton's JIT, torch.add of as few numbers, and, where a wheel of apache-tvm-ffi lies in build/wheels, its cubin
 launcher with the machine code that the JIT made. kpack's C++ figures are those of launch_overhead.
 """
 
@@ -47,8 +47,8 @@ def jit_kernel() -> Any:
 
 
 def unpack_wheel() -> Path | None:
-    """The folder with tvm_ffi, from the wheel in build/carry; None when there is none."""
-    wheels = sorted((ROOT / "build" / "carry").glob("apache_tvm_ffi-*.whl"))
+    """The folder with tvm_ffi, from the wheel in build/wheels; None when there is none."""
+    wheels = sorted((ROOT / "build" / "wheels").glob("apache_tvm_ffi-*.whl"))
     if not wheels:
         return None
     site = ROOT / "build" / "gpu" / "tvm_ffi"
@@ -118,7 +118,7 @@ def measure(library: str) -> dict[str, list[float]]:
         calls[f"apache-tvm-ffi {version}, cubin launcher, Python"] = lambda: launch(out, p0, p1, *NUMBERS)
         others[f"apache-tvm-ffi {version}, cubin launcher, C++"] = []
     else:
-        print("apache-tvm-ffi: left out, expected its wheel in build/carry, got none")
+        print("apache-tvm-ffi: left out, expected its wheel in build/wheels, got none")
     for name, call in calls.items():
         check(name, out, call)
     calls[f"torch {torch.__version__}, torch.add(a, b, out=c)"] = lambda: torch.add(a, b, out=c)

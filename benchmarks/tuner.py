@@ -22,7 +22,7 @@ from kpack.runtime import LoadedKernel, load, set_tuning
 BUDGET_MS = 2000
 EXHAUSTIVE_RUNS = 3
 WIDTHS = (33, 64, 512, 1000, 1024, 4096, 8192, 12288, 32768, 50264, 65536)
-ELEMENTS = (2**21, 2**24)  # of the larger, input and output together are more than any L2
+ELEMENTS = (2**21, 2**24)  # of the larger, input and output together are more than an H200's L2
 TYPES = (torch.float16, torch.float32)
 
 

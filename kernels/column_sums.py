@@ -1,4 +1,6 @@
-"""The sum of each column of a matrix: what norms' backward leaves in parts, a row of each program, in the same type."""
+"""The sum of each column of a matrix: what norms' backward leaves in parts, a row of each program.
+
+Added up in the type that they are in; the sums may be of a shorter one."""
 
 from __future__ import annotations
 

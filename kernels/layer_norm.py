@@ -2,7 +2,7 @@
 
 Computed in float32, or float64 of float64: so are eps, `mean`, `rstd` and the parts.
 
-Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves `mean` and `rstd`, 1 / sqrt(...),
+Up to 2^31 rows of up to 2^30 columns, any stride and any alignment. Forward leaves `mean` and `rstd`, 1 / sqrt(...),
 of each row, which backward reads. Backward leaves the gradients of weight and bias in `n_parts` rows each, for
 column_sums: twice as many as the device has multiprocessors is a good number, and four times for up to 1,024
 columns.
@@ -67,7 +67,7 @@ HALF_BACKWARD = [
 ]
 SINGLE_BACKWARD = [
     *(short(512, block, 8, stages=3) for block in (16, 32, 64)),
-    short(256, 128, 16, stages=3),
+    Tile(256, 128, 1, 128, rows=32, stages=3, registers=128),
     short(512, 256, 8, stages=3),
     short(256, 512, 16),
     short(256, 1024, 16, stages=3),

@@ -161,31 +161,32 @@ ROWS_TIMES_COLUMNS = tl.constexpr(16384)  # of a tile of several rows, at most
 
 
 @triton.jit
-def _tiles_of_turn(n_cols, ROWS: tl.constexpr):
-    """A power of two, for rows that are no fewer than the ROWS of any tile of so many columns; and which one."""
-    less = tl.cdiv(ROWS_TIMES_COLUMNS, n_cols) - 1
+def _turns(n_cols, n_rows, n_parts, ROWS: tl.constexpr):
+    """The rows of a turn, a power of two: as many as some tile of so many columns has, but no more than leave rows for
+    all programs. Its tiles, which power of two they are, and the tiles that this program has in all its turns."""
+    most = tl.cdiv(ROWS_TIMES_COLUMNS, tl.maximum(n_cols, 1))
+    less = tl.cast(tl.maximum(tl.minimum(most, tl.cdiv(n_rows, n_parts)), 2), tl.int32) - 1
     less |= less >> 1
     less |= less >> 2
     less |= less >> 4
     less |= less >> 8
-    tiles = tl.maximum(less + 1, 2) // ROWS
+    rows = less + 1
+    tiles = tl.maximum(rows // ROWS, 1)
     log = tiles * 0
     for bit in tl.static_range(14):
         log += (tiles - 1) >> bit & 1
-    return tiles, log
+    part = tl.program_id(0)
+    return rows, tiles, log, tl.cdiv(tl.cdiv(n_rows, rows) - part, n_parts) * tiles
 
 
 @triton.jit
-def _tiles_of_program(n_rows, n_parts, tiles, ROWS: tl.constexpr):
-    return tl.cdiv(tl.cdiv(n_rows, tiles * ROWS) - tl.program_id(0), n_parts) * tiles
-
-
-@triton.jit
-def _row_of_tile(tile, n_parts, tiles, log, ROWS: tl.constexpr):
-    turn = (tile >> log) * n_parts + tl.program_id(
-        0
-    )  # a division would be in the way of the next row's loads
-    return ((turn << log) + (tile & (tiles - 1))) * ROWS
+def _rows_of_tile(tile, n_rows, n_parts, turn, tiles, log, ROWS: tl.constexpr):
+    """A column of rows, and which of them there are."""
+    # A division instead of the shift would be in the way of the next rows' loads.
+    first = ((tile >> log) * n_parts + tl.program_id(0)) * turn
+    within = tl.cast(tile & (tiles - 1), tl.int32) * ROWS + tl.arange(0, ROWS)[:, None]
+    row = first + within.to(tl.int64)
+    return row, (row < n_rows) & (within < turn)
 
 
 @triton.jit
@@ -201,10 +202,9 @@ def _in_registers(
     for _ in tl.static_range(HELD):
         dweights = dweights + (tl.zeros([ROWS, BLOCK], WIDE),)
         dbiases = dbiases + (tl.zeros([ROWS, BLOCK], WIDE),)
-    tiles, log = _tiles_of_turn(n_cols, ROWS)
-    for tile in tl.range(0, _tiles_of_program(n_rows, n_parts, tiles, ROWS), num_stages=STAGES):
-        row = _row_of_tile(tile, n_parts, tiles, log, ROWS) + tl.arange(0, ROWS)[:, None].to(tl.int64)
-        present = row < n_rows
+    turn, tiles, log, all_tiles = _turns(n_cols, n_rows, n_parts, ROWS)
+    for tile in tl.range(0, all_tiles, num_stages=STAGES):
+        row, present = _rows_of_tile(tile, n_rows, n_parts, turn, tiles, log, ROWS)
         xs = load_pieces(in_ptr + row * in_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         dys = load_pieces(dy_ptr + row * dy_row_stride, n_cols, present, 0.0, BLOCK, HELD, "")
         rstd = tl.load(rstd_ptr + row, mask=present, other=0.0)
@@ -250,11 +250,9 @@ def _any_length(
 ):  # fmt: skip
     """A row at a time, read twice, and then all rows again for what weight and bias get, BLOCK columns at a time:
     slower, and for any length."""
-    tiles, log = _tiles_of_turn(n_cols, 1)
-    all_tiles = _tiles_of_program(n_rows, n_parts, tiles, 1)
+    turn, tiles, log, all_tiles = _turns(n_cols, n_rows, n_parts, 1)
     for tile in tl.range(0, all_tiles):
-        row = _row_of_tile(tile, n_parts, tiles, log, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
-        present = row < n_rows
+        row, present = _rows_of_tile(tile, n_rows, n_parts, turn, tiles, log, 1)
         x_row = in_ptr + row * in_row_stride
         dy_row = dy_ptr + row * dy_row_stride
         dx_row = dx_ptr + row * dx_row_stride
@@ -284,8 +282,7 @@ def _any_length(
         dweights = tl.zeros([1, BLOCK], WIDE)
         dbiases = tl.zeros([1, BLOCK], WIDE)
         for tile in tl.range(0, all_tiles, num_stages=3):
-            row = _row_of_tile(tile, n_parts, tiles, log, 1) + tl.arange(0, 1)[:, None].to(tl.int64)
-            present = row < n_rows
+            row, present = _rows_of_tile(tile, n_rows, n_parts, turn, tiles, log, 1)
             dy = load_piece(dy_ptr + row * dy_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
             x = load_piece(in_ptr + row * in_row_stride, start, n_cols, present, 0.0, BLOCK, "").to(WIDE)
             mean = 0.0

@@ -2,7 +2,7 @@
 
 Computed in float32, or float64 of float64: so are eps, `rstd` and the parts.
 
-Rows of up to 2^30 columns, any stride, any alignment and any number. Forward leaves 1 / sqrt(...) of each row in
+Up to 2^31 rows of up to 2^30 columns, any stride and any alignment. Forward leaves 1 / sqrt(...) of each row in
 `rstd`, which backward reads. Backward leaves the gradient of the weight in `n_parts` rows, for column_sums: twice as
 many as the device has multiprocessors is a good number, and four times for up to 1,024 columns.
 """

@@ -1,6 +1,6 @@
 """Softmax of each row of a matrix (log_softmax.py has the logarithm of it).
 
-Computed in float32, or float64 of float64. Rows of up to 2^30 columns, any stride, any alignment and any number;
+Computed in float32, or float64 of float64. Up to 2^31 rows of up to 2^30 columns, any stride and any alignment;
 `-inf`, `inf` and NaN as torch has them. `out` and `in` may be the same memory. Short rows are computed several a
 program, longer ones each in the registers of one. Of the longest, a loop reads twice what registers do not hold, the
 second time from the cache while that has room.
@@ -89,7 +89,8 @@ def softmax_kernel(
     # A NaN may be lost in a maximum, but not in the sum: exp(NaN) is NaN, and so is the whole row. A row of -inf alone
     # gives -inf - -inf, and one with +inf gives inf - inf: both NaN, as they should.
     if STEP > 0:
-        # Each unit of 16 bytes has a maximum and a sum of its own, so that a step exchanges nothing between threads.
+        # Each ALIGN columns, with EDGES each 16 bytes, have a maximum and a sum of their own, so that a step exchanges
+        # nothing between threads.
         tl.static_assert(ROWS == 1)
         UNIT: tl.constexpr = 16 // SIZE if EDGES else ALIGN
         largest = tl.full([BLOCK // UNIT], -float("inf"), WIDE)
@@ -202,7 +203,9 @@ LONG_ROWS = [
     looped(256, held=2, step=4, longest=12288, registers=64),
     looped(256, held=3, step=4, longest=14336, registers=64),
     looped(256, held=4, step=4, longest=16384, registers=80),
-    looped(512, held=5, step=2, longest=20480, registers=64),
+    looped(
+        512, held=5, step=2, longest=20480, registers=64
+    ),  # all held; better than `whole`, which sums otherwise
     looped(512, held=2, step=4, longest=24576, registers=64),
     looped(512, held=3, step=4, longest=28672, registers=64),
     looped(256, held=4, step=4, longest=32768, registers=80),

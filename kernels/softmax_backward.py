@@ -1,7 +1,7 @@
 """The gradient of softmax (and of log-softmax), from what forward gave and the gradient of that.
 
-Computed in float32, or float64 of float64. Any stride, any alignment and any number of rows of up to 2^30
-columns; `dx` and `dy` may be the same memory.
+Computed in float32, or float64 of float64. Up to 2^31 rows of up to 2^30 columns, any stride and any
+alignment; `dx` and `dy` may be the same memory.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from kpack.progress import progress_bar
 from kpack.spec import Kernel, Plan, expand, takes_all_of, without
 from kpack.target import Target, parse_targets
 from kpack.tuning.bake import Baked, bake, unneeded
+from kpack.tuning.table import Entry
 from kpack.tuning.tables import Tables, foreign_entries, read_tables, unused_entries
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def build(
     failed = [(job, each) for job, each in zip(todo, outcomes, strict=True) if isinstance(each, Failure)]
 
     # What tables have measured chooses among what there is, and may leave the rest without use.
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    for entry in tables.by_key.values():
+        entries[entry.kernel].append(entry)
     parts = []
     for plan in plans:
         missing = {(job.variant, job.target.name) for job, _ in failed if job.plan is plan}
@@ -132,7 +136,7 @@ def build(
             info=origin["info"],
             source_key=origin["source_key"],
         )
-        parts.append(made.tuned(plan, missing, tables, keep))
+        parts.append(made.tuned(plan, missing, entries[plan.name], keep))
     if unused := _unused(tables.of(plan.name for plan in plans) if part else tables, parts):
         warnings.warn(unused, stacklevel=2)
 
@@ -239,9 +243,8 @@ class _Part:
     baked: Baked | None = None
     dropped: tuple[Image, ...] = ()
 
-    def tuned(self, plan: Plan, missing: set[tuple[int, str]], tables: Tables, keep: str) -> _Part:
+    def tuned(self, plan: Plan, missing: set[tuple[int, str]], entries: Sequence[Entry], keep: str) -> _Part:
         """With what tables say of it. `plan`: as it was before what is `missing`."""
-        entries = [entry for entry in tables.by_key.values() if entry.kernel == plan.name]
         if not entries:
             return self
         baked = bake(self.plan, self.images, self.source_key, entries, self.images)

@@ -27,11 +27,12 @@ def join(
     have written. A kernel that several have is taken once. `tuned`: the tables that are baked into them; of entries
     that are of no kernel of theirs, a warning tells.
 
-    Raises FormatError for a file that is no archive of kpack's, and PackError where packs, hosts or two kernels of
-    one name differ, and for what cannot be written.
+    Raises FormatError for a file that is no archive of kpack's and for a table that cannot be read, and PackError
+    where packs, hosts or two kernels of one name differ, and for what cannot be written.
     """
     paths = tuple(map(Path, archives))
     packs = tuple(map(read_pack, paths))
+    tables = read_tables(tuned)  # what cannot be read replaces no archive
     first = packs[0]
     homes: dict[str, tuple[Path, int]] = {}
     members: dict[str, Member] = {}
@@ -50,7 +51,7 @@ def join(
     kernels = sorted((each for each in members.values() if each.name in homes), key=lambda each: each.name)
     others = sorted((each for each in members.values() if each.name not in homes), key=lambda each: each.file)
     write_archive(output, [*kernels, *others, encode_index(first.name, kernels, host=first.host)])
-    if unclaimed := unclaimed_entries(read_tables(tuned), first.name, sorted(homes)):
+    if unclaimed := unclaimed_entries(tables, first.name, sorted(homes)):
         warnings.warn(unclaimed, stacklevel=2)
     return Path(output)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kpack.errors import FormatError, KpackError
+from kpack.paths import compiler
 
 __all__ = ["as_shared_object"]
 
@@ -37,20 +36,20 @@ def as_shared_object(path: Path) -> Iterator[Path]:
 
 
 def _link(archive: Path, output: Path) -> None:
-    compiler = shlex.split(os.environ.get("CC") or "cc")
+    command = compiler("CC")
     whole = ["-Wl,--whole-archive", str(archive), "-Wl,--no-whole-archive"]
     try:
         done = subprocess.run(
-            [*compiler, "-shared", "-o", str(output), *whole],
+            [*command, "-shared", "-o", str(output), *whole],
             capture_output=True,
             text=True,
             errors="replace",
         )
     except OSError as error:
         raise KpackError(
-            f"{archive}: expected a C compiler to link it with, got {error.strerror} for {compiler[0]!r}; set CC, or "
+            f"{archive}: expected a C compiler to link it with, got {error.strerror} for {command[0]!r}; set CC, or "
             "give a shared object that it is linked into"
         ) from error
     if done.returncode != 0:
         said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
-        raise FormatError(f"{archive}: expected an archive that {compiler[0]} links, got: {said}")
+        raise FormatError(f"{archive}: expected an archive that {command[0]} links, got: {said}")

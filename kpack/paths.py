@@ -1,14 +1,27 @@
-"""Where files are: those that a C++ program needs, beside kpack._installed in every kind of install; the cache."""
+"""Where files are: those that a C++ program needs, beside kpack._installed in every kind of install; the cache.
+
+And which words compile and link such a program.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 from kpack.errors import KpackError
 
-__all__ = ["cache_dir", "cmake_dir", "include_dir", "library_path", "pkgconfig_dir"]
+__all__ = [
+    "cache_dir",
+    "cmake_dir",
+    "compile_flags",
+    "compiler",
+    "include_dir",
+    "library_path",
+    "link_flags",
+    "pkgconfig_dir",
+]
 
 
 def include_dir() -> Path:
@@ -29,6 +42,21 @@ def cmake_dir() -> Path:
 def pkgconfig_dir() -> Path:
     """What `PKG_CONFIG_PATH` gets: the folder that holds kpack.pc."""
     return _installed("lib", "pkgconfig")
+
+
+def compile_flags() -> list[str]:
+    """What a compiler gets."""
+    return [f"-I{include_dir()}"]
+
+
+def link_flags() -> list[str]:
+    """What a linker gets, behind objects and archives."""
+    return [str(library_path()), "-ldl", "-lpthread"]
+
+
+def compiler(variable: str) -> list[str]:
+    """The command that the environment's CC or CXX names, or that there usually is."""
+    return shlex.split(os.environ.get(variable, "")) or [{"CC": "cc", "CXX": "c++"}[variable]]
 
 
 def cache_dir() -> Path:

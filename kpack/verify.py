@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,15 +166,22 @@ def _image_problems(image: ImageListing, target: TargetListing) -> Iterator[str]
 
 
 def _stale(packs: tuple[PackListing, ...], sources: tuple[AnyKernel, ...]) -> Iterator[str]:
-    packed = {kernel.name: kernel for pack in packs for kernel in pack.kernels}
+    packed: dict[str, list[tuple[str, KernelListing]]] = defaultdict(list)
+    for pack in packs:
+        for kernel in pack.kernels:
+            packed[kernel.name].append((pack.name, kernel))
     by_name = {source.name: source for source in sources}
     for name in sorted(packed.keys() | by_name.keys()):
         if name not in by_name:
             yield f"kernel {name}: not in the sources"
         elif name not in packed:
             yield f"kernel {name}: not in the file"
-        elif packed[name].targets:
-            yield from (f"kernel {name}: {text}" for text in _stale_kernel(packed[name], by_name[name]))
+        else:
+            for pack_name, kernel in packed[name]:
+                # A program's packs may have kernels of one name.
+                which = f"{name} of pack {pack_name}" if len(packed[name]) > 1 else name
+                if kernel.targets:
+                    yield from (f"kernel {which}: {text}" for text in _stale_kernel(kernel, by_name[name]))
 
 
 def _stale_kernel(kernel: KernelListing, source: AnyKernel) -> Iterator[str]:
@@ -186,7 +193,8 @@ def _stale_kernel(kernel: KernelListing, source: AnyKernel) -> Iterator[str]:
         yield f"the sources give none: {error}"
         return
     made, here = _compiler(kernel), key.split("-")[1] if key.startswith("triton-") else ""
-    if made != here:
+    named = bool(kernel.info)  # linkers leave it out of programs
+    if named and made != here:
         yield f"made by Triton {made or '(none)'}, here is {here or '(none)'}"
     planned = {variant.name: variant for variant in plan.variants}
     packed = {variant.name: variant for variant in kernel.variants}
@@ -197,8 +205,10 @@ def _stale_kernel(kernel: KernelListing, source: AnyKernel) -> Iterator[str]:
     if gone := [name for name in packed if name not in planned]:
         yield f"variants that the sources have no more: {_some(gone)}"
     both = [(planned[name], packed[name]) for name in planned if name in packed]
-    if made == here and (other := [v.name for v, found in both if found.hash != variant_hash(plan, v, key)]):
-        yield f"variants of other source, constants or options: {_some(other)}"
+    other = [v.name for v, found in both if found.hash != variant_hash(plan, v, key)]
+    if other and (made == here or not named):
+        what = "source, constants or options" if named else "source, constants, options or compiler"
+        yield f"variants of other {what}: {_some(other)}"
     yield from _stale_call(plan, kernel, both)
 
 

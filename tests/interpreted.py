@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,13 @@ def load(name: str) -> ModuleType:
 
 def launch(kernel: kpack.Kernel, *args: Any) -> dict[str, Any]:
     """With a call's arguments in kpack's order; returns the constants that were taken."""
+    for taken in launch_each(kernel, *args):
+        return taken
+    raise AssertionError(f"{kernel.name}: no variant for {[shown(arg) for arg in args]}")
+
+
+def launch_each(kernel: kpack.Kernel, *args: Any) -> Iterator[dict[str, Any]]:
+    """By each variant that may take the call, in their order."""
     fixed = dict(kernel.constexprs)
     cases = kernel.cases or [{"signature": {}}]
     names = [name for name in kernel.fn.arg_names if name in signature_of(kernel, cases[0])]
@@ -50,8 +58,7 @@ def launch(kernel: kpack.Kernel, *args: Any) -> dict[str, Any]:
             if eval(kernel.guard or "True", known):
                 grid = (eval(kernel.grid, known),)
                 kernel.fn[grid](**call, **fixed, **config.kwargs)
-                return dict(config.kwargs)
-    raise AssertionError(f"{kernel.name}: no variant for {[shown(arg) for arg in args]}")
+                yield dict(config.kwargs)
 
 
 def signature_of(kernel: kpack.Kernel, case: Any) -> dict[str, str]:

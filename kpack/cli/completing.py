@@ -57,16 +57,16 @@ def _kernels(file: object) -> list[str]:
     with contextlib.suppress(KpackError):
         stems = [name.removesuffix(".o") for name in member_names(file)]
         return sorted(stem for stem in stems if "." not in stem)
-    return [kernel for kernel, _, _ in _read(file)]
+    return [kernel for kernel, _ in _read(file)]
 
 
 def _variants(file: object, kernel: str) -> list[tuple[str, list[str]]]:
-    found = (variants for name, _, variants in _read(file) if name == kernel)
+    found = (variants for name, variants in _read(file) if name == kernel)
     return next(found, [])
 
 
-def _read(file: object) -> list[tuple[str, str, list[tuple[str, list[str]]]]]:
-    """Kernel, pack, and of each variant the targets; nothing of what is large or damaged."""
+def _read(file: object) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Kernel, and of each variant the targets; nothing of what is large or damaged."""
     from kpack.objfile.reading import read_packs
 
     with contextlib.suppress(KpackError, OSError):
@@ -74,7 +74,6 @@ def _read(file: object) -> list[tuple[str, str, list[tuple[str, list[str]]]]]:
             return [
                 (
                     kernel.name,
-                    pack.name,
                     [
                         (v.name, [kernel.targets[image.target].name for image in kernel.images_of(v)])
                         for v in kernel.variants

@@ -56,9 +56,9 @@ def config(
     if native:
         found["native"] = native_archs()
     if cflags:
-        found["cflags"] = [f"-I{paths.include_dir()}"]
+        found["cflags"] = paths.compile_flags()
     if libs:
-        found["libs"] = [str(paths.library_path()), "-ldl", "-lpthread"]
+        found["libs"] = paths.link_flags()
     if not found:
         raise click.UsageError(
             "say what to show: --cflags, --libs, --includedir, --libdir, --cmakedir, --pkgconfigdir, --native or --json"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _COLOURS = {"ok": "green", "warn": "yellow", "missing": "yellow", "broken": "red"}
-_TOPICS = ("install", "triton", "drivers", "linking")
+_TOPICS = ("install", "triton", "drivers", "linking")  # as doctor.TOPICS, whose import is slow
 
 
 @command(
@@ -32,7 +32,7 @@ _TOPICS = ("install", "triton", "drivers", "linking")
         kpack doctor --json | jq '.checks[] | select(.status != "ok")'
     """,
 )
-@click.argument("topics", nargs=-1, type=click.Choice(_TOPICS), metavar="[install|triton|drivers|linking]...")
+@click.argument("topics", nargs=-1, type=click.Choice(_TOPICS), metavar=f"[{'|'.join(_TOPICS)}]...")
 @click.option(
     "--timeout",
     type=seconds,

@@ -94,7 +94,7 @@ def _missing(kernel: KernelListing) -> Iterator[str]:
 def _images(kernel: KernelListing) -> Table:
     made = table("variant", "target", "bytes", "warps", "registers", "spills", "shared")
     for variant in kernel.variants:
-        for image in kernel.images[variant.first_image : variant.first_image + variant.image_count]:
+        for image in kernel.images_of(variant):
             made.add_row(
                 plain(variant.name),
                 plain(kernel.targets[image.target].name),

@@ -22,13 +22,14 @@ TOPICS: Mapping[str, Sequence[Probe]] = {
     "linking": linking.PROBES,
 }
 """What is looked at, by the names that `examine` takes."""
+_NEEDED = ("install", "triton")  # to build kernels
 
 
 def builds_work(checks: Iterable[Check]) -> bool:
     """Whether kernels can be compiled and packed, for one vendor at least, as far as `checks` tell."""
     known = tuple(checks)
     compiled = [check for check in known if check.subject in COMPILES]
-    if compiled and all(check.status == BROKEN for check in compiled):
+    if compiled and all(check.status in (MISSING, BROKEN) for check in compiled):
         return False
     return not any(check.needed and check.status in (MISSING, BROKEN) for check in known)
 
@@ -62,8 +63,13 @@ def _examine(topics: Sequence[str], limit_s: float) -> Iterator[Check]:
 
 
 def _guarded(topic: str, probe: Probe, tools: Tools) -> list[Check]:
+    """What it finds, and where it fails, that it does: then what builds need of its topic is not known to be there."""
+    found: list[Check] = []
     try:
-        return list(probe(tools))
+        for check in probe(tools):
+            found.append(check)  # not at once: what comes before a failure stays
     except Exception as error:  # a doctor does not fall ill
-        name = probe.__name__.strip("_").replace("_", " ")
-        return [Check(topic, name, BROKEN, f"{type(error).__name__}: {error}")]
+        name, said = probe.__name__.strip("_").replace("_", " "), f"{type(error).__name__}: {error}"
+        advice = "not expected: a bug of kpack's doctor, report it"
+        found.append(Check(topic, name, BROKEN, said, advice, needed=topic in _NEEDED))
+    return found

@@ -15,10 +15,25 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["AGAIN", "BROKEN", "MISSING", "OK", "WARN", "Check", "Probe", "Tools", "package", "version_of"]
+__all__ = [
+    "AGAIN",
+    "BROKEN",
+    "MISSING",
+    "OK",
+    "WARN",
+    "WITH_HEADERS",
+    "Check",
+    "Probe",
+    "Tools",
+    "package",
+    "version_of",
+]
 
 OK, WARN, MISSING, BROKEN = "ok", "warn", "missing", "broken"
 AGAIN = "install kpack again"
+WITH_HEADERS = (
+    "for kpack.load, explain and tune install Python's headers (Debian: python3-dev), then kpack again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +146,17 @@ kpack.build(probe, "ptx_70", name="doctor", jobs=1, progress=False).write(sys.ar
 
 
 def package(topic: str, name: str, needed: bool, without: str) -> Check:
-    version = version_of(name)
-    if version is None or find_spec(name) is None:
+    """Whether there is a module of that name: a distribution of another may bring it (pytorch-triton-rocm)."""
+    if find_spec(name) is None:
         return Check(topic, name, MISSING, "not installed", without, needed)
-    return Check(topic, name, OK, version, needed=needed)
+    return Check(
+        topic, name, OK, version_of(name) or "of no distribution: its release is not known", needed=needed
+    )
 
 
-def version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def version_of(module: str) -> str | None:
+    """That of the distribution of its name, or else of the one that has it."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(module)
+    others = metadata.packages_distributions().get(module, ())  # reads what all of them have
+    return next(map(metadata.version, others), None)

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 
-from kpack.doctor.check import BROKEN, OK, Check, Probe, Tools, package
+from kpack.doctor.check import BROKEN, MISSING, OK, Check, Probe, Tools, package
 
 __all__ = ["COMPILES", "PROBES"]
 
 
 def _triton(tools: Tools) -> Iterator[Check]:
-    found = package("triton", "triton", needed=True, without=f"pip install '{_triton_wanted()}'")
+    found = package("triton", "triton", needed=True, without=_advice())
     bounds = dict(re.findall(r"(>=|<)(\d+\.\d+)", _triton_wanted()))
     least, below, here = map(_release, (bounds[">="], bounds["<"], found.found))
-    if found.status == OK and not least <= here < below:
-        advice = f"pip install '{_triton_wanted()}': launch conventions of others are not known"
+    if found.status == OK and here and not least <= here < below:
+        advice = f"{_advice()}: launch conventions of others are not known"
         found = Check("triton", "triton", BROKEN, found.found, advice, needed=True)
     yield found
 
@@ -37,13 +37,17 @@ def _triton_wanted() -> str:
     return "triton>=3.4,<3.10"
 
 
+def _advice() -> str:
+    return f"pip install '{_triton_wanted()}'"
+
+
 COMPILES = {"compiles for NVIDIA": "sm_80", "compiles for AMD": "gfx90a"}
 
 
 def _compiles(subject: str) -> Probe:
     def compiling(tools: Tools) -> Iterator[Check]:
         if find_spec("triton") is None:
-            yield Check("triton", subject, BROKEN, "there is no triton")
+            yield Check("triton", subject, MISSING, "not tried: there is no triton", _advice())
             return
         arch = COMPILES[subject]
         source, began = tools.folder / f"doctor_{arch}.py", time.monotonic()

@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from kpack.doctor.check import BROKEN, MISSING, OK, WARN, Check, Tools
+from kpack.doctor.check import BROKEN, MISSING, OK, WARN, WITH_HEADERS, Check, Tools
 
 __all__ = ["PROBES"]
 
 
 def _drivers(tools: Tools) -> Iterator[Check]:
     if find_spec("kpack._runtime") is None:
-        yield Check("drivers", "drivers", MISSING, "not asked: there is no extension kpack._runtime")
+        found = "not asked: there is no extension kpack._runtime"
+        yield Check("drivers", "drivers", MISSING, found, WITH_HEADERS)
         return
     out, why = tools.python(_ASKS)
     if why:

@@ -11,7 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kpack import paths
-from kpack.doctor.check import AGAIN, BROKEN, MISSING, OK, WARN, Check, Tools, package, version_of
+from kpack.doctor.check import (
+    AGAIN,
+    BROKEN,
+    MISSING,
+    OK,
+    WARN,
+    WITH_HEADERS,
+    Check,
+    Tools,
+    package,
+    version_of,
+)
 from kpack.errors import KpackError
 
 __all__ = ["PROBES"]
@@ -40,7 +51,7 @@ def _python(tools: Tools) -> Iterator[Check]:
 
 def _packages(tools: Tools) -> Iterator[Check]:
     for name in ("lief", "msgpack"):
-        yield package("install", name, needed=True, without="pip install kpack again")
+        yield package("install", name, needed=True, without=AGAIN)
     for name, use in (
         ("torch", "kpack.record of programs that use it"),
         ("zstandard", "compressed offload bundles"),
@@ -65,8 +76,7 @@ def _files(tools: Tools) -> Iterator[Check]:
 def _extension(tools: Tools) -> Iterator[Check]:
     subject = "extension kpack._runtime"
     if find_spec("kpack._runtime") is None:
-        advice = "for kpack.load, explain and tune install Python's headers (Debian: python3-dev), then kpack again"
-        yield Check("install", subject, MISSING, "not built", advice)
+        yield Check("install", subject, MISSING, "not built", WITH_HEADERS)
         return
     out, why = tools.python("import kpack._runtime; print(kpack._runtime.__file__)")
     yield Check("install", subject, BROKEN if why else OK, why or out.strip(), AGAIN if why else "")

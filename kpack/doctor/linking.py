@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -14,13 +12,13 @@ __all__ = ["PROBES"]
 
 
 def _compilers(tools: Tools) -> Iterator[Check]:
-    for language, variable, default, source, text in (
-        ("C", "CC", "cc", "probe.c", _C_PROGRAM),
-        ("C++", "CXX", "c++", "probe.cc", _CPP_PROGRAM),
+    for language, variable, source, text in (
+        ("C", "CC", "probe.c", _C_PROGRAM),
+        ("C++", "CXX", "probe.cc", _CPP_PROGRAM),
     ):
-        command = shlex.split(os.environ.get(variable) or default)
+        command = paths.compiler(variable)
         subject = f"{language} compiler"
-        if not command or shutil.which(command[0]) is None:
+        if shutil.which(command[0]) is None:
             advice = f"install one, or name it by {variable}; kpack build needs none"
             yield Check("linking", subject, MISSING, f"no {' '.join(command)}", advice)
             continue
@@ -43,14 +41,15 @@ _LINKERS = {
 def _linker(name: str) -> Probe:
     def linking(tools: Tools) -> Iterator[Check]:
         subject, (program, package) = f"linker {name}", _LINKERS[name]
-        command = shlex.split(os.environ.get("CC") or "cc")
+        command = paths.compiler("CC")
         if (found := shutil.which(program)) is None:
             yield Check(
                 "linking", subject, MISSING, f"no {program}", f"one linker will do; Debian: {package}"
             )
             return
-        if not command or shutil.which(command[0]) is None:
-            yield Check("linking", subject, WARN, f"{found}, not tried without a C compiler")
+        if shutil.which(command[0]) is None:
+            advice = "install a C compiler, or name it by CC"
+            yield Check("linking", subject, WARN, f"{found}, not tried without a C compiler", advice)
             return
         why = _try_program(tools, command, f"{name}.c", _C_PROGRAM, [f"-fuse-ld={name}"])
         advice = "one linker will do" if why else ""
@@ -69,8 +68,8 @@ def _try_program(tools: Tools, compiler: Sequence[str], source: str, text: str, 
     file, program = tools.folder / source, tools.folder / f"{source}.program"
     file.write_text(text)
     _, why = tools.run(
-        [*compiler, *flags, f"-I{paths.include_dir()}", str(file), str(archive), str(paths.library_path())]
-        + ["-ldl", "-lpthread", "-o", str(program)]
+        [*compiler, *flags, *paths.compile_flags(), str(file), str(archive), *paths.link_flags()]
+        + ["-o", str(program)]
     )
     if why:
         return why

@@ -18,7 +18,7 @@ from kpack.paths import include_dir, library_path
 
 ROOT = Path(__file__).parents[2]
 ARCHIVES = ROOT / "build" / "archives" / "examples"
-CARRIED = ROOT / "build" / "carry"
+WHEELS = ROOT / "build" / "wheels"
 
 
 class Example:
@@ -103,9 +103,9 @@ def test_onnxruntime(example: Callable[[str], Example]) -> None:
     operator = example("onnxruntime")
     environment = {}
     if find_spec("onnxruntime") is None:
-        wheels = sorted(CARRIED.glob("onnxruntime-*.whl"))
+        wheels = sorted(WHEELS.glob("onnxruntime-*.whl"))
         if not wheels:
-            pytest.skip("onnxruntime: not installed, and no wheel of it in build/carry")
+            pytest.skip("onnxruntime: not installed, and no wheel of it in build/wheels")
         zipfile.ZipFile(wheels[-1]).extractall(operator.folder / "site")
         environment = {
             "PYTHONPATH": f"{operator.folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"

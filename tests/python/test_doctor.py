@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from tools import PROGRAMS, need, run
 
-from kpack import doctor
-from kpack.doctor import TOPICS, Check, builds_work, examine
+from kpack import doctor, paths
+from kpack.cli.doctor import doctor as doctor_command
+from kpack.doctor import TOPICS, Check, builds_work, drivers, examine
 from kpack.doctor.check import Tools
 from kpack.errors import SpecError
 
@@ -67,6 +68,24 @@ def test_without_a_compiler_kernels_are_built_all_the_same(
     assert (found["C compiler"].found, found["linker mold"].found) == ("no cc", "no mold")
     assert all(check.advice for check in found.values())
     assert builds_work(found.values())
+
+
+def test_linkers_that_are_there_are_not_tried_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    need(PROGRAMS["bfd"])
+    monkeypatch.setenv("CC", "none")
+    monkeypatch.setenv("CXX", "none")
+    check = checks("linking")["linker bfd"]
+    assert (check.status, check.advice) == ("warn", "install a C compiler, or name it by CC")
+
+
+@pytest.mark.parametrize(
+    ("said", "command"), [("ccache gcc", ["ccache", "gcc"]), ("", ["cc"]), (" ", ["cc"])], ids=repr
+)
+def test_a_compiler_is_a_command_and_a_blank_one_the_usual(
+    said: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", said)
+    assert paths.compiler("CC") == command
 
 
 def test_a_compiler_that_fails_is_quoted(script: Path) -> None:
@@ -157,6 +176,45 @@ def test_a_release_that_is_not_known_is_broken_and_a_compiler_that_hangs_too(
     assert not builds_work(found.values())
 
 
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an environment that has none."""
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    others = [path for path in sys.path if not (Path(path) / "triton").exists()]
+    monkeypatch.setattr(sys, "path", others)
+
+
+@pytest.mark.usefixtures("no_triton")
+def test_without_triton_all_that_needs_it_is_missing_and_says_what_to_do() -> None:
+    found = checks("triton")
+    assert list(found) == ["triton", "compiles for NVIDIA", "compiles for AMD"]
+    assert {check.status for check in found.values()} == {"missing"}
+    assert all(check.advice.startswith("pip install 'triton") for check in found.values())
+    assert not builds_work(found.values())
+    assert not builds_work([check for check in found.values() if check.subject != "triton"])
+
+
+@pytest.mark.usefixtures("no_triton")
+@pytest.mark.parametrize(
+    ("release", "status"), [("3.5.1+rocm7.0", "ok"), ("9.1.0", "broken"), ("", "ok")], ids=str
+)
+def test_triton_may_come_of_a_distribution_of_another_name_or_of_none(
+    release: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "__init__.py").touch()
+    if release:
+        folder = tmp_path / "pytorch_triton_rocm-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: pytorch-triton-rocm\nVersion: {release}\n"
+        )
+        (folder / "top_level.txt").write_text("triton\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    check = checks("triton", limit_s=0.05)["triton"]
+    assert (check.status, check.found) == (status, release or "of no distribution: its release is not known")
+
+
 @pytest.mark.parametrize(
     ("nvidia", "amd", "packing", "works"),
     [
@@ -164,6 +222,7 @@ def test_a_release_that_is_not_known_is_broken_and_a_compiler_that_hangs_too(
         ("ok", "broken", "ok", True),
         ("broken", "ok", "ok", True),
         ("broken", "broken", "ok", False),
+        ("broken", "missing", "ok", False),
         ("ok", "ok", "broken", False),
     ],
 )
@@ -201,6 +260,13 @@ def test_a_driver_that_is_ill_does_not_make_the_doctor_ill(
     assert (check.status, check.found) == ("broken", said)
 
 
+def test_without_the_extension_drivers_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "find_spec", lambda name: None)
+    check = checks("drivers")["drivers"]
+    assert (check.status, check.found) == ("missing", "not asked: there is no extension kpack._runtime")
+    assert "install Python's headers" in check.advice
+
+
 def test_a_library_that_is_no_driver_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("cc")
     (tmp_path / "cuda.c").write_text("int cuInit(unsigned flags) { return flags != 0; }\n")
@@ -214,14 +280,28 @@ def test_a_library_that_is_no_driver_is_broken(tmp_path: Path, monkeypatch: pyte
 # ---- itself
 
 
-def test_what_goes_wrong_in_a_probe_is_a_broken_check(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("topic", "works"), [("install", False), ("triton", False), ("drivers", True), ("linking", True)]
+)
+def test_what_goes_wrong_in_a_probe_is_a_broken_check_beside_what_it_found(
+    topic: str, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def falls(tools: Tools) -> Iterator[Check]:
-        yield Check("odd", "before", "ok", "")
+        yield before
         raise RuntimeError("what nobody thought of")
 
-    monkeypatch.setattr(doctor, "TOPICS", {"odd": (falls,)})
-    (check,) = examine()
+    before = Check(topic, "before", "ok", "")
+    monkeypatch.setattr(doctor, "TOPICS", {topic: (falls,)})
+    first, check = examine()
+    assert first == before
     assert (check.status, check.found) == ("broken", "RuntimeError: what nobody thought of")
+    assert check.advice
+    assert builds_work([first, check]) is works
+
+
+def test_the_command_takes_the_topics_that_there_are() -> None:
+    (argument,) = (each for each in doctor_command.params if each.name == "topics")
+    assert tuple(argument.type.choices) == tuple(TOPICS)  # type: ignore[attr-defined]  # it is a Choice
 
 
 def test_a_topic_that_there_is_not_is_refused() -> None:

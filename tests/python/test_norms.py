@@ -44,6 +44,8 @@ CASES += [Case(name, "fp64", width, "contiguous") for name, width in itertools.p
 CASES += [
     Case(*case) for case in itertools.product(NAMES, ["fp16", "fp32", "fp64"], [63, 5120], ["padded", "odd"])
 ]
+# Backward by each variant that takes it, with so many rows for so many programs: they take turns.
+TURNS = [(70, 1000, 2), (7, 100, 8)]
 # Rows whose mean is large beside what differs in them: a sum of squares would lose it.
 SHIFTED = [Case(name, "fp32", width, "shifted") for name in NAMES for width in (64, 5120, 50264)]
 
@@ -105,19 +107,48 @@ def interpret(kernels: dict[str, Any], case: Case) -> dict[str, torch.Tensor]:
     mean, rstd = torch.full((2, ROWS), UNTOUCHED, dtype=wide)
     parts, bias_parts = torch.full((2, PARTS, case.width), UNTOUCHED, dtype=wide)
     dweight, dbias = torch.full((2, case.width), UNTOUCHED, dtype=x.dtype)
+
+    def add_up(sums: torch.Tensor, shares: torch.Tensor) -> None:
+        if case.width > 1000:  # whose thousands of programs would take the interpreter minutes
+            sums.copy_(shares.sum(0))
+        else:
+            launch(kernels["column_sums"], sums, shares, case.width, PARTS)
+
     numbers = (source.stride(0), out.stride(0), case.width, EPS, ROWS)
     back = (out.stride(0), dy.stride(0), source.stride(0), case.width, ROWS, PARTS)
     found = {"out": out, "rstd": rstd, "dx": dx, "dweight": dweight}
     if case.name == "layer_norm":
         launch(kernels["layer_norm"], out, source, weight, bias, mean, rstd, *numbers)
         launch(kernels["layer_norm_backward"], dx, parts, bias_parts, dy, source, weight, mean, rstd, *back)
-        launch(kernels["column_sums"], dbias, bias_parts, case.width, PARTS)
+        add_up(dbias, bias_parts)
         found |= {"mean": mean, "dbias": dbias}
     else:
         launch(kernels["rms_norm"], out, source, weight, rstd, *numbers)
         launch(kernels["rms_norm_backward"], dx, parts, dy, source, weight, rstd, *back)
-    launch(kernels["column_sums"], dweight, parts, case.width, PARTS)
+    add_up(dweight, parts)
     return found
+
+
+def shares(kernel: Any, rows: int, width: int, parts: int) -> list[tuple[torch.Tensor, ...]]:
+    """What each variant of layer_norm_backward leaves: dx and the parts of both gradients."""
+    from interpreted import launch_each
+
+    x, dy, weight, mean, rstd = gradient_inputs(rows, width)
+    found = []
+    dx, dweights, dbiases = (torch.full(shape, UNTOUCHED) for shape in ((rows, width), *[(parts, width)] * 2))
+    numbers = (width, width, width, width, rows, parts)
+    for _ in launch_each(kernel, dx, dweights, dbiases, dy, x, weight, mean, rstd, *numbers):
+        found.append((dx.clone(), dweights.clone(), dbiases.clone()))
+        for left in (dx, dweights, dbiases):
+            left.fill_(UNTOUCHED)
+    return found
+
+
+def gradient_inputs(rows: int, width: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(rows)
+    x, dy = torch.randn(2, rows, width, generator=generator)
+    weight = torch.randn(width, generator=generator)
+    return x, dy, weight, x.mean(-1), torch.rsqrt(x.var(-1, correction=0) + EPS)
 
 
 def interpret_all(results: Path) -> None:
@@ -131,14 +162,16 @@ def interpret_all(results: Path) -> None:
             for kernel in (name, f"{name}_backward")
             if hasattr(module, kernel)
         }
-    torch.save({str(case): interpret(kernels, case) for case in CASES + SHIFTED}, results)
+    found: dict[str, Any] = {str(case): interpret(kernels, case) for case in CASES + SHIFTED}
+    found |= {str(turns): shares(kernels["layer_norm_backward"], *turns) for turns in TURNS}
+    torch.save(found, results)
 
 
 # ---- in pytest's process
 
 
 @pytest.fixture(scope="module")
-def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All results by name. TRITON_INTERPRET counts when triton is imported, so not in this process."""
     results = tmp_path_factory.mktemp("norms") / "results.pt"
     done = subprocess.run(
@@ -149,7 +182,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    loaded: dict[str, dict[str, torch.Tensor]] = torch.load(results)
+    loaded: dict[str, Any] = torch.load(results)
     return loaded
 
 
@@ -184,6 +217,23 @@ def test_a_large_mean_costs_no_digits_of_the_variance(
     assert_close(found["rstd"], wanted["rstd"], 1e-4, 1.0)
     # x itself has no more digits: 1000 in float32 is known to 6e-5.
     torch.testing.assert_close(found["out"].double(), wanted["out"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("turns", TURNS, ids=str)
+def test_all_variants_leave_the_same_shares_of_all_rows(
+    turns: tuple[int, int, int], interpreted: dict[str, Any]
+) -> None:
+    rows, width, _ = turns
+    left = interpreted[str(turns)]
+    assert len(left) > 3
+    for results in left[1:]:
+        for got, first in zip(results, left[0], strict=True):
+            torch.testing.assert_close(got, first, rtol=1e-5, atol=1e-4)
+    x, dy, _, mean, rstd = gradient_inputs(rows, width)
+    _, dweights, dbiases = left[0]
+    normal = (x - mean[:, None]) * rstd[:, None]
+    torch.testing.assert_close(dweights.sum(0), (dy * normal).sum(0), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(dbiases.sum(0), dy.sum(0), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp64"])

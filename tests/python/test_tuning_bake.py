@@ -301,6 +301,14 @@ def test_of_a_part_what_is_of_other_kernels_is_told_by_the_join(folder: Path, tm
     ]
 
 
+def test_a_table_that_cannot_be_read_leaves_the_archive_as_it_was(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "libtk.a"
+    output.write_bytes(b"as it was")
+    with pytest.raises(kpack.FormatError, match=r"t\.csv: expected a tuning table"):
+        join([folder / "libtk.a"], output, [tmp_path / "t.csv"])
+    assert output.read_bytes() == b"as it was"
+
+
 def test_an_entry_of_a_later_device_of_the_same_major_is_taken(folder: Path, tmp_path: Path) -> None:
     _, kernel = build(folder)
     call, entry = next(iter(entries(kernel, seed=5, count=20).values()))

@@ -46,6 +46,10 @@ def sound(found: Verified) -> bool:
     return found.ok and any(kernel.images for pack in found.packs for kernel in pack.kernels)
 
 
+def link_whole(library: Path, *archives: Path) -> None:
+    run("cc", "-shared", "-o", library, "-Wl,--whole-archive", *archives, "-Wl,--no-whole-archive")
+
+
 # ---- what is whole
 
 
@@ -104,8 +108,7 @@ def test_what_was_linked_by_name_is_found_by_its_symbol(archive: Path, tmp_path:
 def test_a_program_has_all_packs_that_were_linked(archive: Path, tmp_path: Path) -> None:
     need("cc")
     write_archive(tmp_path / "libtk.a", pack_members())
-    whole = ["-Wl,--whole-archive", archive, tmp_path / "libtk.a", "-Wl,--no-whole-archive"]
-    run("cc", "-shared", "-o", tmp_path / "all.so", *whole)
+    link_whole(tmp_path / "all.so", archive, tmp_path / "libtk.a")
     packs = read_packs(tmp_path / "all.so")
     assert {p.name: [k.name for k in p.kernels] for p in packs} == {
         "math": ["twice"],
@@ -166,8 +169,7 @@ def test_each_byte_that_is_read_counts(archive: Path, tmp_path: Path, section: s
 
 def test_damage_anywhere_is_a_problem_and_no_exception(archive: Path, tmp_path: Path) -> None:
     need("cc")
-    whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
-    run("cc", "-shared", "-o", tmp_path / "lib.so", *whole)
+    link_whole(tmp_path / "lib.so", archive)
     source = random.Random(5)
     for path in (archive, tmp_path / "lib.so"):
         data = path.read_bytes()
@@ -392,6 +394,32 @@ def test_kernels_that_came_or_went_are_named(archive: Path, tmp_path: Path) -> N
     assert verify(archive, tmp_path).stale == (
         "kernel once: not in the file",
         "kernel twice: not in the sources",
+    )
+
+
+@pytest.mark.parametrize("linked", [("math", "other"), ("other", "math")], ids="-".join)
+def test_of_packs_with_kernels_of_one_name_each_is_compared(tmp_path: Path, linked: tuple[str, str]) -> None:
+    need("cc")
+    for name, text in (("math", KERNEL), ("other", KERNEL.replace(*GUARD))):
+        (tmp_path / f"{name}.py").write_text(text)
+        kpack.build(tmp_path / f"{name}.py", "ptx_80").write(tmp_path / f"lib{name}.a")
+    link_whole(tmp_path / "both.so", *(tmp_path / f"lib{name}.a" for name in linked))
+    for source, stale in (("math", "other"), ("other", "math")):
+        assert verify(tmp_path / "both.so", tmp_path / f"{source}.py").stale == (
+            f"kernel twice of pack {stale}: variants with another guard: fp16.BLOCK256.w2.a16 and 3 more",
+        )
+
+
+def test_a_program_is_compared_though_it_does_not_say_what_compiled_it(
+    pack: kpack.Pack, archive: Path, shop: Path, tmp_path: Path
+) -> None:
+    need("cc")
+    link_whole(tmp_path / "new.so", archive)
+    assert sound(verify(tmp_path / "new.so", shop / "twice.py"))
+    old = replace(pack, parts=(replace(pack.parts[0], source_key="triton-3.4.0-abc"),))
+    link_whole(tmp_path / "old.so", old.write(tmp_path / "libmath.a"))
+    assert verify(tmp_path / "old.so", shop / "twice.py").stale == (
+        "kernel twice: variants of other source, constants, options or compiler: fp16.BLOCK256.w2.a16 and 3 more",
     )
 
 

@@ -112,7 +112,7 @@ kpk_status search_now(kpk_op &op, DeviceState &first, const Chosen &chosen, Cand
                            rule,    chosen.call,          *first.device,           context,
                            stream,  among.regions.data(), among.contenders.data(), among.count};
   SearchResult result = {};
-  if (const kpk_status status = run(session, options, &result)) return status;
+  if (const kpk_status status = search_session(session, options, &result)) return status;
   if (result.best_us > 0) *best = among.choices[result.best];
   return KPK_OK;
 }

@@ -108,7 +108,7 @@ void keep_entry(const Entry &entry, const char *table) {
 
 }  // namespace
 
-kpk_status run(const Session &session, const kpk_tune_options &options, SearchResult *out) {
+kpk_status search_session(const Session &session, const kpk_tune_options &options, SearchResult *out) {
   const char *table = settings().table;
   HostArray<char> device, overload, call, left_out, known;
   size_t known_bytes = 0;

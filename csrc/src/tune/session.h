@@ -26,7 +26,7 @@ struct Session {
 };
 
 // KPK_OK with the best one, if `best_us` is not 0 (it is in the table then); else why there is none.
-kpk_status run(const Session &session, const kpk_tune_options &options, SearchResult *out);
+kpk_status search_session(const Session &session, const kpk_tune_options &options, SearchResult *out);
 
 // Options as the caller gave them, or as the settings say.
 kpk_status read_options(const kpk_tune_options *given, kpk_tune_options *out);

@@ -45,8 +45,8 @@ kpk_status find_alternatives(const Chosen &chosen, Candidate *fixed, uint64_t co
 }
 
 // Looks for the best of several; `*best` null: none was timed.
-kpk_status run_for(const Chosen &chosen, const KeyRule &rule, uint64_t context, void *stream,
-                   Alternatives *among, const kpk_tune_options &options, Candidate **best) {
+kpk_status search_for(const Chosen &chosen, const KeyRule &rule, uint64_t context, void *stream,
+                      Alternatives *among, const kpk_tune_options &options, Candidate **best) {
   const KernelView &view = chosen.device->kernel->view;
   const Session session = {view.name(),
                            tuning_hash(view),
@@ -62,7 +62,7 @@ kpk_status run_for(const Chosen &chosen, const KeyRule &rule, uint64_t context, 
                            among->count};
   SearchResult result = {};
   *best = nullptr;
-  if (const kpk_status status = run(session, options, &result)) return status;
+  if (const kpk_status status = search_session(session, options, &result)) return status;
   if (result.best_us > 0) *best = among->attempts[result.best].candidate;
   return KPK_OK;
 }
@@ -72,7 +72,7 @@ kpk_status search_now(const Chosen &chosen, Candidate *fixed, uint64_t context, 
   Alternatives among;
   *best = nullptr;
   if (const kpk_status status = find_alternatives(chosen, fixed, context, &among)) return status;
-  if (among.count > 1) return run_for(chosen, rule, context, stream, &among, options, best);
+  if (among.count > 1) return search_for(chosen, rule, context, stream, &among, options, best);
   *best = fixed;
   tell_only(options, among.contenders[0].name, "no other variant may run this call");
   return KPK_OK;
