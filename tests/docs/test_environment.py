@@ -13,7 +13,7 @@ from kpack.compile.adapter import _KEPT
 
 ROW = re.compile(r"^\| (?P<names>`[A-Z]\w*`(?:, `[A-Z]\w*`)*) \| .+ \| .+ \|$", re.MULTILINE)
 # Reads by a name that is not written there, and the names that it has.
-NAMES_ELSEWHERE = {("kpack/doctor/linking.py", "variable"): ("CC", "CXX")}
+NAMES_ELSEWHERE = {("kpack/paths.py", "variable"): ("CC", "CXX")}
 # What libraries read: rich, and Triton of what builds leave it.
 BY_LIBRARIES = {"NO_COLOR", "TERM"} | _KEPT
 READS = ("os.environ.get", "os.getenv")

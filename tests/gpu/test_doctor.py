@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kpack.doctor import examine
 from kpack.runtime import drivers
 
 
+@pytest.mark.usefixtures("library")  # which skips where there is no GPU
 def test_the_driver_and_its_devices_are_named() -> None:
     import torch
 
