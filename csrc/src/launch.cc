@@ -256,7 +256,7 @@ bool is_beside(const Shortcut &learnt, const Shortcut *first) {
   const Shortcut *none = nullptr;
   if (terms.tuned != nullptr) terms.tuned->way.compare_exchange_strong(none, learnt);
   // What has none leaves the place to other calls of the kernel; and all threads read it.
-  const Shortcut *before = first->load(std::memory_order_relaxed);
+  const Shortcut *before = first->load(std::memory_order_acquire);
   if (before != learnt && !(terms.tuned != nullptr && is_beside(*learnt, before)))
     publish(*first, *chosen.function, learnt);
   drop_overtaken(*chosen.device, chosen.version);
