@@ -60,7 +60,8 @@ def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
     mistakes.raise_any()
     params = params_of(checked, tuple(found))
     if len(checked.cases) > 1:
-        _join_cases(found, params)
+        _join_cases(found)
+    refused = _refuse_nulls(found.values(), params)
     tuned = {name for each in configs for config in each for name, _ in config.constexprs}
     tuned |= {heuristic.name for heuristic in checked.function.heuristics}
     constexprs = tuple(Constexpr(name, _role(checked, name, tuned)) for name in checked.function.constexprs)
@@ -72,7 +73,7 @@ def expand(kernel: Kernel, targets: Sequence[Target]) -> Plan:
         overloads=tuple(found),
         variants=variants,
         constexprs=constexprs,
-        guard_text=_guard_text(checked, found.values(), params),
+        guard_text=_guard_text(checked, found.values(), refused),
         grid_text=checked.grid_text,
         source=checked.function.source,
     )
@@ -96,13 +97,12 @@ def _named(kernel: str, constexprs: Sequence[Constexpr], overloads: Iterable[_Fo
     return tuple(named)
 
 
-def _guard_text(checked: Checked, overloads: Iterable[_Found], params: Iterable[Param]) -> str:
-    """The kernel's guard, and what else is in guards of its variants."""
+def _guard_text(checked: Checked, overloads: Iterable[_Found], refused: Iterable[str]) -> str:
+    """The kernel's guard, and what else is in guards of its variants: `refused` have variants that take no null."""
     guarded = any(variant.guard for overload in overloads for variant, _ in overload.variants)
     computed = dict.fromkeys(each.name for each in checked.function.heuristics) if guarded else {}
     texts = [checked.guard_text, f"heuristics of {', '.join(computed)}" if computed else ""]
-    if guarded and len(checked.cases) > 1:
-        texts += (f"{param.name} not null" for param in params if param.nullable)
+    texts += (f"{name} not null" for name in refused)
     return " and ".join(filter(None, texts))
 
 
@@ -265,7 +265,7 @@ def _fold(
 # ---- several cases
 
 
-def _join_cases(found: Mapping[Overload, _Found], params: Sequence[Param]) -> None:
+def _join_cases(found: Mapping[Overload, _Found]) -> None:
     """Drop what several cases have in common, put alternatives in order, and find words for what differs."""
     signatures = [
         [text for _, text in variant.arguments] for each in found.values() for variant, _ in each.variants
@@ -277,18 +277,39 @@ def _join_cases(found: Mapping[Overload, _Found], params: Sequence[Param]) -> No
             key = repr(replace(variant, targets=()))  # repr: True is not 1
             known = once.setdefault(key, variant)
             once[key] = replace(known, targets=tuple(dict.fromkeys((*known.targets, *variant.targets))))
-        alternatives = list(once.values())
-        ordered = most_special_first(_without_null(each, alternatives, params) for each in alternatives)
+        ordered = most_special_first(once.values())
         overload.variants = [(variant, suffixes(variant, ordered)) for variant in ordered]
         texts = (ordered[0].arguments[number][1] for number in differing)
         overload.types = tuple(dict.fromkeys(text.removeprefix("*") for text in texts))
 
 
+# ---- null pointers
+
+
+def _refuse_nulls(overloads: Iterable[_Found], params: Sequence[Param]) -> list[str]:
+    """Guard the variants of all overloads; the pointers that some guard is about."""
+    refused = set()
+    for overload in overloads:
+        alternatives = [variant for variant, _ in overload.variants]
+        guarded = [_without_null(each, alternatives, params) for each in alternatives]
+        for before, after in zip(alternatives, guarded, strict=True):
+            if after is not before:
+                refused |= {*range(len(params))} - before.null
+        overload.variants = [
+            (new, suffix) for new, (_, suffix) in zip(guarded, overload.variants, strict=True)
+        ]
+    return [param.name for at, param in enumerate(params) if param.nullable and at in refused]
+
+
 def _without_null(variant: Variant, alternatives: Sequence[Variant], params: Sequence[Param]) -> Variant:
-    """A variant of one case, guarded against calls that only other cases, with None for a pointer, were meant for;
-    not where alternatives before it take all of these."""
+    """A variant, guarded against null pointers that others were compiled for, or would have been: other cases have
+    None there, or guards depend on it. Not where alternatives before it take all of these calls."""
     free = [at for at, param in enumerate(params) if param.nullable and at not in variant.null]
-    taken = {each.null for each in alternatives if each.null > variant.null and _takes_more(each, variant)}
+    taken = {
+        each.null
+        for each in alternatives
+        if each.null > variant.null and each.prefer == variant.prefer and _takes_more(each, variant)
+    }
     if len(taken) == (1 << len(free)) - 1:
         return variant
     guard = variant.guard

@@ -597,6 +597,25 @@ def test_a_null_pointer_decides_a_heuristic():
 
 
 @pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"guard": "n > 8"}, ["HAS_BIASFalse: n > 8", "HAS_BIASTrue: n > 8"]),
+        ({"guard": "HAS_BIAS or n > 8"}, ["HAS_BIASFalse: n > 8", "HAS_BIASTrue: bias >= 1"]),
+        ({"guard": "HAS_BIAS"}, ["HAS_BIASTrue: bias >= 1"]),
+        ({"prefer": "HAS_BIAS"}, ["HAS_BIASFalse: ", "HAS_BIASTrue: bias >= 1"]),
+        ({"prefer": "n"}, ["HAS_BIASFalse: ", "HAS_BIASTrue: "]),
+    ],
+    ids=lambda given: "" if isinstance(given, list) else " ".join(f"{name}={given[name]}" for name in given),
+)
+def test_a_null_pointer_goes_to_the_variant_for_it_or_to_none(words, expected):
+    plan = biased(
+        {**HAS_BIAS, "EVEN": lambda args: False}, signature={**BIASED, "bias": "*i32:none?"}, **words
+    )
+    assert [f"{name.partition('.')[0]}: {guard}" for name, guard in shown(plan)] == expected
+    assert ("bias not null" in plan.guard_text) == ("bias" in "".join(expected))
+
+
+@pytest.mark.parametrize(
     ("compute", "guards"),
     [
         (lambda args: args["n"] > 5 and args["n"] % 2 == 0, {True: "n > 5 and n % 2 == 0", False: ""}),
