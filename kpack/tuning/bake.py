@@ -142,11 +142,13 @@ def unneeded(plan: Plan, images: Images, matches: Iterable[tuple[Entry, int]]) -
     """The variants, by number and target name, that no entry for that target chooses and whose calls others take that
     stay. An overload without entries for a target keeps all of its variants there."""
     chosen: dict[tuple[int, str], set[int]] = {}
-    targets = {image.target for _, image in images}
+    also: dict[
+        tuple[int, str], set[int]
+    ] = {}  # by later devices, which run a target's code and have none of their own
     for entry, number in matches:
-        for target in targets:
-            if _is_for(target, entry):
-                chosen.setdefault((plan.variants[number].overload, target.name), set()).add(number)
+        for target in _targets_of(entry, number, images):
+            by_whom = chosen if _is_for(target, entry) else also
+            by_whom.setdefault((plan.variants[number].overload, target.name), set()).add(number)
     dropped: set[tuple[int, str]] = set()
     for (overload, target_name), wanted in chosen.items():
         here = [
@@ -154,9 +156,15 @@ def unneeded(plan: Plan, images: Images, matches: Iterable[tuple[Entry, int]]) -
             for number, image in images
             if image.target.name == target_name and plan.variants[number].overload == overload
         ]
-        stay = _with_fallbacks({*wanted} & {*here}, here, plan.variants)
+        stay = _with_fallbacks(wanted | also.get((overload, target_name), set()), here, plan.variants)
         dropped |= {(number, target_name) for number in here if number not in stay}
     return dropped
+
+
+def _targets_of(entry: Entry, number: int, images: Images) -> Sequence[Target]:
+    """What the variant is compiled for and the entry's device runs."""
+    device = _device(entry)
+    return images_for(device, [image.target for at, image in images if at == number]) if device else ()
 
 
 def _is_for(target: Target, entry: Entry) -> bool:

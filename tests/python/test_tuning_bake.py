@@ -379,6 +379,24 @@ def test_what_no_entry_chooses_is_dropped_and_no_call_is_lost(folder: Path, tmp_
             assert name == entry.choice
 
 
+def test_what_a_later_device_chooses_stays_in_the_code_that_it_runs(folder: Path, tmp_path: Path) -> None:
+    _, kernel = build(folder)
+    call, entry = next(iter(entries(kernel, seed=5, count=20).values()))
+    *_, small, large = call.eligible(kernel)
+    assert ("BLOCK256" in small, "BLOCK1024" in large) == (
+        True,
+        True,
+    )  # which takes all calls of the small one
+    own, later = replace(entry, choice=large), replace(entry, device="sm_86/84", choice=small)
+    merge_entries(tmp_path / "own.csv", [own])
+    merge_entries(tmp_path / "both.csv", [own, later])
+    _, without = build(folder, tuned=tmp_path / "own.csv", keep="tuned")
+    assert small not in {variant.name for variant in without.variants}
+    pack, kept = build(folder, tuned=tmp_path / "both.csv", keep="tuned")
+    assert pack.tuned_entries == 2
+    assert {small, large} <= {variant.name for variant in kept.variants}
+
+
 def test_overloads_and_targets_that_no_entry_is_of_stay_whole(folder: Path, tmp_path: Path) -> None:
     _, kernel = build(folder, arch=["sm_80", "sm_90"])
     made = [
