@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard, Union
@@ -189,6 +190,7 @@ def _load(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(file.parent.resolve())
+    _forget_others(folder)
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
@@ -200,6 +202,28 @@ def _load(file: Path) -> ModuleType:
     finally:
         sys.path.remove(folder)
     return module
+
+
+_folders: set[str] = set()  # of all files that were run
+
+
+def _forget_others(folder: str) -> None:
+    """Two folders may each have a common.py that their kernels import: what was imported from beside other files is
+    no module of this folder's."""
+    _folders.add(folder)
+    elsewhere = _folders - {folder}
+    for name, module in list(sys.modules.items()):
+        if "." in name or _folder_of(module) not in elsewhere or not PathFinder.find_spec(name, [folder]):
+            continue
+        for part in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+            del sys.modules[part]
+
+
+def _folder_of(module: ModuleType) -> str:
+    """Where a module or package at top level lies; "" for one without a file."""
+    known = getattr(module, "__dict__", {})  # not by attribute: modules may make these up
+    places = [*known.get("__path__", ()), known.get("__file__")]
+    return os.path.dirname(places[0] or "")
 
 
 def _say(error: BaseException) -> str:

@@ -189,6 +189,25 @@ def test_a_kernel_that_a_neighbour_imports_is_still_one(folder):
         sys.modules.pop("softmax", None)
 
 
+@pytest.mark.parametrize("package", [False, True])
+def test_of_two_folders_each_imports_its_own_helpers(tmp_path, package):
+    helper = Path("common/blocks.py" if package else "common.py")
+    text = f"from {'common.blocks' if package else 'common'} import BLOCK\n"
+    for name, block in (("one", 64), ("two", 128)):
+        (tmp_path / name / helper).parent.mkdir(parents=True)
+        (tmp_path / name / helper).write_text(f"BLOCK = {block}\n")
+        kernel = SOFTMAX.replace('name="softmax"', f'name="{name}"')
+        (tmp_path / name / "softmax.py").write_text(text + kernel + f"\n{name}_block = BLOCK\n")
+    found = {}
+    for name in ("one", "two", "one"):
+        assert [kernel.name for kernel in find_kernels(tmp_path / name)] == [name]
+        module = sys.modules["kpack_kernels_softmax"]
+        found.setdefault(name, set()).add(vars(module)[f"{name}_block"])
+    assert found == {"one": {64}, "two": {128}}
+    for name in [each for each in sys.modules if each.partition(".")[0] == "common"]:
+        del sys.modules[name]
+
+
 def test_a_list_may_mix_files_folders_modules_and_kernels(folder):
     softmax = find_kernels(folder / "softmax.py")
     scales = find_kernels(folder / "scale.py")
