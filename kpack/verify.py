@@ -21,7 +21,7 @@ from kpack.objfile.descriptor import param_flags, variant_hash
 from kpack.objfile.listing import ImageListing, KernelListing, PackListing, TargetListing, VariantListing
 from kpack.objfile.reading import read_packs
 from kpack.objfile.record import Object
-from kpack.spec import Plan, Variant
+from kpack.spec import Plan, Variant, without
 from kpack.target import parse_target, parse_targets
 
 __all__ = ["Verified", "verify"]
@@ -188,6 +188,7 @@ def _stale_kernel(kernel: KernelListing, source: AnyKernel) -> Iterator[str]:
     targets = parse_targets(target.name for target in kernel.targets)
     try:
         (plan,) = expand_all((source,), targets)
+        plan = without(plan, _left_out(plan, kernel))
         key = origin_of(plan, targets, built=True)["source_key"]
     except KpackError as error:
         yield f"the sources give none: {error}"
@@ -210,6 +211,21 @@ def _stale_kernel(kernel: KernelListing, source: AnyKernel) -> Iterator[str]:
         what = "source, constants or options" if named else "source, constants, options or compiler"
         yield f"variants of other {what}: {_some(other)}"
     yield from _stale_call(plan, kernel, both)
+
+
+def _left_out(plan: Plan, kernel: KernelListing) -> Iterator[tuple[int, str]]:
+    """What the build did without: variants, by number and target name, that did not compile or no table chose."""
+    packed = {
+        (variant.name, kernel.targets[image.target].name)
+        for variant in kernel.variants
+        for image in kernel.images_of(variant)
+    }
+    known = {variant.name for variant in kernel.variants} | {hole.name for hole in kernel.holes}
+    for number, variant in enumerate(plan.variants):
+        for target in variant.targets:
+            built = variant.name in known or kernel.tuning is not None
+            if built and (variant.name, target.name) not in packed:
+                yield number, target.name
 
 
 def _stale_call(

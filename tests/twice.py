@@ -1,4 +1,4 @@
-"""A small kernel for tests of what is made of archives: two types, aligned and not, so four variants."""
+"""Small kernels for tests of what is made of archives. `twice`: two types, aligned and not, so four variants."""
 
 from __future__ import annotations
 
@@ -22,6 +22,25 @@ double = kpack.Kernel(
     configs=[{"BLOCK": 256, "num_warps": 2}],
     guard=lambda n: n > 0,
     grid=lambda n, BLOCK: (n + BLOCK - 1) // BLOCK,
+)
+"""
+
+# Of its two variants, one for a null pointer, only the other compiles.
+BIAS = """
+import triton, triton.language as tl, kpack
+
+@triton.jit
+def bias_kernel(out_ptr, bias_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.static_assert(bias_ptr is not None, "no bias")
+    tl.store(out_ptr + at, tl.load(bias_ptr + at, mask=at < n), mask=at < n)
+
+bias = kpack.Kernel(
+    bias_kernel,
+    name="bias",
+    signature={"out_ptr": "*fp32", "bias_ptr": "*fp32:none?", "n": "i32"},
+    constexprs={"BLOCK": 64},
+    grid=1,
 )
 """
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packs import image, plan
+from twice import BIAS
 
 import kpack
 from kpack.errors import CompileError, Failure
@@ -55,26 +56,6 @@ wide = kpack.Kernel(  # first with more threads than an AMD device takes
     grid=1,
 )
 never = fill("never", ["fp32"], [256])
-"""
-
-
-# Of its two variants, one for a null pointer, only the other compiles.
-BIAS = """
-import triton, triton.language as tl, kpack
-
-@triton.jit
-def bias_kernel(out_ptr, bias_ptr, n, BLOCK: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.static_assert(bias_ptr is not None, "no bias")
-    tl.store(out_ptr + at, tl.load(bias_ptr + at, mask=at < n), mask=at < n)
-
-bias = kpack.Kernel(
-    bias_kernel,
-    name="bias",
-    signature={"out_ptr": "*fp32", "bias_ptr": "*fp32:none?", "n": "i32"},
-    constexprs={"BLOCK": 64},
-    grid=1,
-)
 """
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from packs import kernel, pack_members
 from tools import LINKERS, PROGRAMS, attempt, need, run
-from twice import KERNEL, build_twice
+from twice import BIAS, KERNEL, build_twice
 
 import kpack
 from kpack.image import Image
@@ -433,6 +433,13 @@ def test_variants_that_did_not_compile_are_not_stale(tmp_path: Path) -> None:
     pack = kpack.build(tmp_path / "twice.py", "ptx_80", on_error="skip")
     assert len(pack.failures) == 1
     assert sound(verify(pack.write(tmp_path / "libmath.a"), tmp_path / "twice.py"))
+
+
+def test_what_is_left_refuses_null_pointers_and_is_not_stale(tmp_path: Path) -> None:
+    (tmp_path / "bias.py").write_text(BIAS)
+    pack = kpack.build(tmp_path / "bias.py", "ptx_80", on_error="skip")
+    assert len(pack.failures) == 1
+    assert sound(verify(pack.write(tmp_path / "libtk.a"), tmp_path / "bias.py"))
 
 
 def test_another_compiler_is_named_once(pack: kpack.Pack, shop: Path, tmp_path: Path) -> None:
